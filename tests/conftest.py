@@ -35,7 +35,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def require_program() -> Callable[[str], str]:
-    """``require_program("chromium")``: its path. Without it: skip on a desk, fail in CI, where nothing may be skipped."""
+    """``require_program("chromium")``: its path. Where it is missing, skip; in CI, fail."""
 
     def require(name: str) -> str:
         path = shutil.which(name)
