@@ -18,13 +18,18 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
-IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+def in_ci() -> bool:
+    """Whether nothing may be skipped."""
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
 
 # Under coverage and beside other work a slow example says nothing, hence no deadline.
 _SLOW = [HealthCheck.too_slow]
 settings.register_profile("dev", deadline=None, suppress_health_check=_SLOW)
 settings.register_profile("ci", deadline=None, suppress_health_check=_SLOW, derandomize=True, database=None)
-settings.load_profile("ci" if IN_CI else "dev")
+settings.load_profile("ci" if in_ci() else "dev")
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +46,7 @@ def require_program() -> Callable[[str], str]:
         path = shutil.which(name)
         if path is not None:
             return path
-        if IN_CI:
+        if in_ci():
             pytest.fail(f"{name} is not installed, and CI skips nothing", pytrace=False)
         pytest.skip(f"{name} is not installed")
 

@@ -7,9 +7,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-import conftest
 import pytest
-from conftest import StartServer
+from conftest import LEFTOVERS, StartServer
 
 APP = """
 async def app(scope, receive, send):
@@ -62,7 +61,7 @@ def test_a_server_that_never_listens_is_reported(server: StartServer) -> None:
 LISTEN = "import signal, socket; s = socket.create_server(('127.0.0.1', {port})); "
 
 
-@pytest.mark.parametrize("mark", conftest.LEFTOVERS)
+@pytest.mark.parametrize("mark", LEFTOVERS)
 def test_a_leftover_in_the_output_fails(server: StartServer, mark: str) -> None:
     running = server(["-c", f"print({mark!r}); {LISTEN} signal.pause()"])
     with pytest.raises(AssertionError, match="left something behind"):
@@ -80,9 +79,9 @@ def test_an_absent_program_skips_on_a_desk_and_fails_in_ci(
     require_program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert require_program("sh") == shutil.which("sh")
-    monkeypatch.setattr(conftest, "IN_CI", False)
+    monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception):
         require_program("no-such-program")
-    monkeypatch.setattr(conftest, "IN_CI", True)
+    monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception):
         require_program("no-such-program")

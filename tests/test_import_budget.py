@@ -14,7 +14,7 @@ from conftest import ROOT
 FRAMEWORKS = {"django", "fastapi", "flask", "litestar", "starlette", "werkzeug"}
 DRIVERS = {"aiosqlite", "asyncpg", "psycopg", "pymysql", "redis", "sqlalchemy", "sqlite3"}
 CLIENTS = {"aiohttp", "anyio", "asyncio", "http.client", "httpx", "requests", "ssl", "urllib.request", "urllib3"}
-REST = {"click", "concurrent.futures", "dataclasses", "email", "importlib.metadata", "itsdangerous", "rich",
+REST = {"click", "concurrent.futures", "email", "importlib.metadata", "itsdangerous", "rich",
         "uvicorn"}  # fmt: skip
 EXPENSIVE = FRAMEWORKS | DRIVERS | CLIENTS | REST
 
