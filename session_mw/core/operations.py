@@ -15,7 +15,7 @@ The rules every store keeps (``session_mw.testing.StoreContract`` checks them):
 from __future__ import annotations
 
 import enum
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import msgspec
@@ -25,6 +25,7 @@ from .record import Record
 __all__ = [
     "AsyncStore",
     "Close",
+    "Consult",
     "Create",
     "Delete",
     "DeleteUser",
@@ -223,6 +224,16 @@ class DeleteUser(Operation, frozen=True, gc=False):
 
     def ask(self, store: Any) -> Any:
         return store.delete_user(self.user_id, except_id=self.except_id)
+
+
+class Consult(Operation, frozen=True):
+    """Ask an application's callback; not a store's business, but an answer that may have to be awaited."""
+
+    callback: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def ask(self, store: Any) -> Any:
+        return self.callback(*self.arguments)
 
 
 class Purge(Operation, frozen=True, gc=False):

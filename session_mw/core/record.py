@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Record", "SessionRecord"]
+__all__ = ["Record", "SessionRecord", "followed", "pointer"]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -33,7 +33,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     version: int
     payload: bytes
     closed: bool = False
-    successor: str | None = None  # closed records only: the id to follow
+    successor: str | None = None  # closed records only: a ``pointer``; opaque to stores
 
     def __repr__(self) -> str:  # neither the digest nor the payload belongs in a log
         return f"<Record {self.id[:6]}… version={self.version}{' closed' if self.closed else ''}>"
@@ -74,3 +74,14 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<SessionRecord {self.session_id[:6]}… version={self.version}>"
+
+
+def pointer(id: str, until: int) -> str:
+    """The ``successor`` of a closed record that may be followed to *id* before *until*; opaque to stores."""
+    return f"{id}:{until}"
+
+
+def followed(record: Record, now: int) -> str | None:
+    """The id a closed *record* points to, while it may be followed."""
+    successor, _, until = (record.successor or "").partition(":")
+    return successor if successor and now < int(until) else None

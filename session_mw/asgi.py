@@ -1,0 +1,217 @@
+"""ASGI: ``SessionMiddleware`` for http and websocket (asgi.readthedocs.io, spec 3.0).
+
+The session commits when the app sends its response start, before any header leaves; what a stored session gets
+written afterwards is committed when the app returns. A store that fails is answered with 503 and no cookie.
+
+``send`` is wrapped by a plain function: the commit happens when ``send(...)`` is called, not when it is awaited.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Unpack
+
+from .config import SessionConfig
+from .core.session import Session, bind_session, release_session
+from .errors import ConfigurationError, StoreError
+from .headers import ASGI_HEADERS
+from .layer import SessionLayer, unavailable
+from .managers import Manager, Verdict
+from .settings import Settings
+
+__all__ = ["SessionMiddleware"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+logger = logging.getLogger("session_mw")
+
+
+class ScopeReader:
+    """Reads an ASGI scope."""
+
+    def cookies(self, scope: Scope) -> bytes:
+        """Every Cookie header, joined (HTTP/2 may split it: RFC 9113 §8.2.3)."""
+        found = [value for name, value in scope["headers"] if name == b"cookie"]
+        return found[0] if len(found) == 1 else b"; ".join(found)
+
+    def header(self, scope: Scope, name: str) -> str | None:
+        """One header by lower-case name; several joined."""
+        raw = name.encode("latin-1")
+        found = [value for key, value in scope["headers"] if key == raw]
+        return b", ".join(found).decode("latin-1") if found else None
+
+    def peer(self, scope: Scope) -> str | None:
+        """The peer's address; a server that listens on a unix socket gives none."""
+        client = scope.get("client")
+        if client is None:
+            server = scope.get("server")
+            return "unix" if server is not None and server[1] is None else None
+        return str(client[0])
+
+    def scheme(self, scope: Scope) -> str:
+        """The scheme, as the server gives it."""
+        return str(scope.get("scheme", "http"))
+
+
+class SessionMiddleware:
+    """Put a ``Session`` into ``scope["session"]`` of every http and websocket request.
+
+    ``SessionMiddleware(app, secret_key=…)`` seals it into the cookie, ``SessionMiddleware(app, store=…)`` keeps it in
+    a store; *settings* are the fields of ``SessionConfig``. Raises ``ConfigurationError`` for settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        config: SessionConfig | None = None,
+        *,
+        manager: Manager | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
+        self.app = app
+        self.config = SessionConfig.build(config, **settings)
+        self.layer = SessionLayer(self.config, manager, ScopeReader(), on_loop=True)
+        self._autoload = self.config.autoload
+        self._may_wait = self.layer.may_wait
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            return await self._http(scope, receive, send)
+        if kind == "websocket":
+            return await self._websocket(scope, receive, send)
+        if kind == "lifespan":
+            return await self._lifespan(scope, receive, send)
+        return await self.app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        layer = self.layer
+        session = layer.session(scope)
+        enter(scope, session)
+        bound = bind_session(session)
+        failed = True
+        started = False  # a response is on its way, ours or the app's
+        ours = False  # it is ours: nothing of the app's follows
+
+        def start(message: Message) -> Awaitable[None]:
+            """Commit, then let the response start."""
+            nonlocal started, ours
+            try:
+                verdict = layer.commit(session)
+                if not isinstance(verdict, Verdict):
+                    return wait_and_start(message, verdict)
+                message = answer(message, verdict)
+            except StoreError as error:
+                started = ours = True
+                return self._refuse(scope, send, error)
+            started = True
+            return send(message)
+
+        async def wait_and_start(message: Message, waited: Awaitable[Verdict]) -> None:
+            nonlocal started, ours
+            try:
+                message = answer(message, await waited)
+            except StoreError as error:
+                started = ours = True
+                return await self._refuse(scope, send, error)
+            started = True
+            await send(message)
+
+        def answer(message: Message, verdict: Verdict) -> Message:
+            headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session, verdict))
+            layer.started(session)
+            return {**message, "headers": headers}
+
+        def wrapped(message: Message) -> Awaitable[None]:
+            nonlocal started
+            if ours:
+                return _nothing()
+            if not started and message["type"] == "http.response.start":
+                if session._state is not None:
+                    return start(message)
+                started = session._started = True
+            return send(message)
+
+        try:
+            if self._may_wait or not layer.ready:
+                await self._prepare(scope, session)
+            await self.app(scope, receive, wrapped)
+            failed = False
+        except StoreError as error:
+            if started:
+                raise
+            started = ours = True
+            await self._refuse(scope, send, error)
+        finally:
+            release_session(bound)
+            if session._state is not None:
+                await layer.finish(session, failed=failed)
+            session._source = None  # no cycle between scope and session
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from .websocket import serve  # anyio is loaded only where it is used
+
+        session = self.layer.session(scope)
+        enter(scope, session)
+        if self._may_wait or not self.layer.ready:
+            await self._prepare(scope, session)
+        await serve(self.app, self.layer, session, scope, receive, send)
+        session._source = None
+
+    async def _prepare(self, scope: Scope, session: Session) -> None:
+        """Open the store, once; read a session that must be awaited, where the request has one."""
+        layer = self.layer
+        if not layer.ready:
+            await layer.aopen_store()
+        autoload = self._autoload
+        if callable(autoload):
+            autoload = autoload(scope)
+        if autoload and layer.must_wait(session):
+            try:
+                await layer.afill(session)
+            except StoreError as error:
+                session._failure = error  # raised at first touch: an app that ignores the session works
+
+    async def _refuse(self, scope: Scope, send: Send, error: StoreError) -> None:
+        """Answer a store that failed: never as somebody else, never with a cookie."""
+        logger.error("session_mw: the session store failed: %s", error, exc_info=error)
+        status, headers, body = unavailable(self.config, scope)
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open the store before the app starts up, close it after it has shut down."""
+
+        async def receiving() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.layer.aopen_store()
+            return message
+
+        async def sending(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                await self.layer.aclose_store()
+            await send(message)
+
+        await self.app(scope, receiving, sending)
+
+
+def enter(scope: Scope, session: Session) -> None:
+    """Hand *session* to the app. Raises ``ConfigurationError`` when one of the same cookie is there already."""
+    outer = scope.get("session")
+    if isinstance(outer, Session) and outer.cookie_name == session.cookie_name:
+        raise ConfigurationError(
+            f"two SessionMiddlewares use the cookie {session.cookie_name!r} in one request; remove one, "
+            "or give one of them another table_index= or cookie_name="
+        )
+    scope["session"] = session
+
+
+async def _nothing() -> None:
+    """What sending comes to after our own answer."""

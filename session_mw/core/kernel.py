@@ -1,0 +1,141 @@
+"""Kernel: the part of a session that every other part stands on: waking, whether a write is in time, identity."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from ..errors import SessionClosedError
+from . import tokens
+from .layer import Layer
+from .mapping import LazyDict
+from .state import OPEN, OVER, UNSET, State
+
+__all__ = ["Kernel"]
+
+
+class Kernel(LazyDict):
+    """A dict that knows its request. ``_touch`` is how every method begins that reads, ``_write`` one that writes."""
+
+    __slots__ = ("__weakref__", "_failure", "_home", "_ip_callback", "_layer", "_lock", "_source", "_started", "_state")
+
+    def __init__(self, layer: Layer, source: Any, home: Any) -> None:
+        self._layer = layer
+        self._source = source
+        self._home = home  # the manager, and the faces of its store
+        self._state: State | None = None
+        self._ip_callback: Any = None
+        self._started = False  # the response began while nobody had touched the session
+        self._failure: Exception | None = None  # of a read before the handler; raised at first touch
+        self._lock = threading.RLock()  # filling and committing: thread-pool handlers, free-threading
+        self._sleep_unfilled()
+
+    # -- waking, and whether a write is in time ----------------------------------------------------------------
+
+    def _rouse(self) -> None:
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            if self._state is None:
+                self._layer.fill(self)
+            self.__class__ = self._awake
+
+    def _touch(self) -> State:
+        self._wake()
+        state = self._state
+        assert state is not None  # noqa: S101 - waking filled it
+        return state
+
+    def _writable(self) -> None:
+        state = self._touch()
+        if state.shut:
+            raise SessionClosedError("the session was destroyed in this request; call start() to begin a new one")
+        if state.phase != OPEN:
+            if state.phase == OVER:
+                raise SessionClosedError("the request is over; a session can no longer be written")
+            self._layer.check_late_write(self)
+        state.committed = False
+
+    def _changing(self, what: str) -> State:
+        """For what needs a cookie: only while headers can still be sent."""
+        state = self._touch()
+        if state.phase != OPEN:
+            raise SessionClosedError(f"{what} needs a new cookie, but the response has started; call it earlier")
+        state.committed = False
+        return state
+
+    def _replaced(self, key: str) -> None:
+        state = self._state
+        if state is not None and state.replays:
+            state.replays.get(state.storage, {}).pop(key, None)
+
+    def __repr__(self) -> str:
+        state = self._state
+        if state is None:
+            return "<Session not loaded>"
+        handle = state.token.id if state.token else state.base.id if state.base else None
+        return f"<Session {handle[:6]}…>" if handle else "<Session new>"
+
+    # -- what happened -----------------------------------------------------------------------------------------
+
+    @property
+    def accessed(self) -> bool:
+        """Whether anybody looked at the session in this request."""
+        return self._state is not None
+
+    @property
+    def modified(self) -> bool:
+        """Whether the session now differs from what was loaded; nested changes count."""
+        return self._state is not None and self._state.changed(self._live())
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this request came without a session that opened."""
+        return self._touch().opened_id is None
+
+    @property
+    def manager(self) -> Any:
+        """Where this session lives."""
+        return self._home.manager
+
+    @property
+    def cookie_name(self) -> str:
+        """The name of the cookie that carries it."""
+        return self._layer.cookie_name
+
+    # -- identity ----------------------------------------------------------------------------------------------
+
+    @property
+    def session_id(self) -> str | None:
+        """The public handle, safe to show; ``None`` for a new session until its first write or login, then final."""
+        state = self._touch()
+        if state.token is None:
+            if state.base is not None and not state.destroyed:
+                return state.base.id
+            if state.stale or not (any(self._live().values()) or state.attempts or state.lifetime is not UNSET):
+                return None
+            state.token = self._mint()
+        return state.token.id
+
+    @property
+    def opened_id(self) -> str | None:
+        """The id this request came with, if it opened."""
+        return self._touch().opened_id
+
+    @property
+    def user_id(self) -> str | None:
+        """The owner."""
+        return self._touch().user_id()
+
+    def _live(self) -> dict[str, dict[str, Any]]:
+        """Every storage whose items are in memory, by name."""
+        state = self._touch()
+        return {state.storage: self, **state.others}
+
+    def _mint(self) -> tokens.Token:
+        return tokens.mint(self._layer.random(tokens.RANDOM_BYTES))
+
+    def _rotate(self, state: State) -> str:
+        state.rotating = True
+        state.token = self._mint()
+        return state.token.id

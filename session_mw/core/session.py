@@ -1,0 +1,201 @@
+"""Session: the object a handler uses; a dict of the current storage's items, and the documented method API.
+
+It knows no store, no cookie and no framework: its ``layer`` (one per middleware) fills it on first touch and carries
+out at commit what it was asked for. Everything is decided at once and written later.
+
+    LazyDict   a dict that fills on first touch          mapping.py
+    Kernel     waking, writability, identity             kernel.py
+    Storages   items, queue, named storages              storages.py
+    Account    login, metadata, addresses                account.py
+    Session    life: regenerate, destroy, commit         here
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from datetime import timedelta
+from enum import Enum
+from typing import Any, Literal, Self
+
+from ..errors import SessionClosedError, SessionLogicError, SessionStateError
+from . import lifetime
+from .account import Account
+from .payload import DEFAULT_STORAGE
+from .state import OPEN, OVER, Event
+
+__all__ = ["Session", "SessionStatus", "bind_session", "current_session", "release_session"]
+
+
+class SessionStatus(Enum):
+    """What ``is_status`` compares with (PHP's ``session_status()``)."""
+
+    DISABLED = "disabled"  # there is nowhere to keep a session
+    NONE = "none"  # nothing is kept: new and empty, destroyed, or committed and not restarted
+    ACTIVE = "active"
+
+
+class Session(Account):
+    """One request's session.
+
+    Writes raise ``SessionClosedError`` when it is too late for them, and ``SessionSerializationError`` (with the path
+    of the bad part) for values that would not come back as themselves.
+    """
+
+    __slots__ = ()
+
+    def regenerate(self, *, grace: int | None = None) -> str:
+        """Give the session a new id, real at commit, and return it; data, login and creation time stay.
+
+        For *grace* seconds (0–300, default 30) the old id points to the new one, for overlapping requests.
+        """
+        state = self._changing("regenerate()")
+        self._writable()
+        seconds = 30 if grace is None else grace
+        if not 0 <= seconds <= lifetime.MAX_GRACE:
+            raise ValueError(f"grace must be 0 to {lifetime.MAX_GRACE} seconds, not {grace}")
+        if state.pointer and not state.logged_in and state.base is not None:
+            return state.base.id  # somebody has just done so
+        state.grace = seconds
+        return self._rotate(state)
+
+    def expire_after(self, limit: timedelta | None) -> Self:
+        """Give this session its own idle limit and a persistent cookie ("remember me"); ``None`` takes both back.
+
+        Raises ``ValueError`` for a limit under a second or longer than ``absolute_timeout``; chainable.
+        """
+        state = self._changing("expire_after()")
+        self._writable()
+        seconds = None if limit is None else int(limit.total_seconds())
+        if seconds is not None and not 1 <= seconds <= self._layer.limits.absolute:
+            raise ValueError(
+                f"expire_after: {seconds} s is not between 1 s and absolute_timeout ({self._layer.limits.absolute} s)"
+            )
+        state.lifetime, state.persistent = seconds, seconds is not None
+        return self
+
+    def destroy(self, all_data: bool = False) -> bool:
+        """End the session: every storage, every login; whether there was anything. Beats every concurrent change.
+
+        What is written afterwards lives under a new id. With *all_data* writes raise until ``start()``.
+        """
+        state = self._touch()
+        if state.phase == OVER:
+            raise SessionClosedError("the request is over; a session can no longer be written")
+        existed = not state.destroyed and (state.base is not None or bool(any(self._live().values())))
+        owner = state.user_id()
+        if not state.shut:
+            self._wipe(state)
+            state.token, state.rotating, state.destroyed = None, False, True
+        state.shut = state.shut or all_data or state.phase != OPEN
+        if existed:
+            state.events.append(Event("destroy", state.handle, self._layer.now(), user_id=owner))
+        return existed
+
+    def destroy_others(self) -> None:
+        """At commit, end every other session of this owner.
+
+        Raises ``ConfigurationError`` where sessions are client-kept, ``SessionLogicError`` without an owner.
+        """
+        self._writable()
+        self._layer.require_store(self)
+        state = self._touch()
+        if state.user_id() is None:
+            raise SessionLogicError("destroy_others() needs an owner: call login(user_id=…) first")
+        state.end_others = True
+
+    def _keep_endings(self) -> bool:
+        """The app failed: take back every change but the endings of logins and of the session; whether there are any."""
+        state = self._touch()
+        ended = [storage for storage, login in state.logins.items() if login is None]
+        if state.destroyed:
+            state.wipe()
+            dict.clear(self)
+            return state.base is not None
+        if state.wiped or state.logged_in or not ended:
+            return False
+        cleared = state.cleared.intersection(ended)
+        base, released = state.base, state.released
+        if base is None:
+            return False
+        state.rebase(base)
+        state.token, state.queue, state.others, state.storage = None, [], {}, DEFAULT_STORAGE
+        self._pour(state.stored_items(DEFAULT_STORAGE))
+        state.logins, state.released = dict.fromkeys(ended), released
+        for storage in cleared:
+            self._items(storage).clear() if storage != DEFAULT_STORAGE else dict.clear(self)
+        state.cleared = cleared
+        return True
+
+    def is_status(self, status: SessionStatus = SessionStatus.ACTIVE) -> bool:
+        """Whether the session is in *status*."""
+        state = self._touch()
+        active = not state.shut and not state.committed and self.session_id is not None
+        return status is (SessionStatus.ACTIVE if active else SessionStatus.NONE)
+
+    def start(self, token: str | None = None) -> Literal[True]:
+        """Begin, or begin again after ``commit()`` or ``destroy(True)``; with *token*, adopt the session it opens.
+
+        An adopted session always gets a new token at commit. An unknown token gives a fresh session.
+        Raises ``InvalidSessionIdError`` when *token* is not shaped like one.
+        """
+        if token is not None and self._state is None:
+            self._layer.adopt(self, token)
+            return True
+        state = self._changing("start()")
+        if token is not None:
+            raise SessionStateError("start(token) comes too late: the session is loaded; call it first")
+        state.shut = False
+        return True
+
+    def commit(self) -> None:
+        """Write now, and close until restarted; a later write re-opens while headers can still be sent.
+
+        A pending rotation is carried out at response start. Raises ``SessionStateError`` where the store must be
+        awaited (use ``acommit()``), ``StoreError`` when it fails.
+        """
+        state = self._touch()
+        with self._lock:
+            self._layer.commit_early(self)
+        state.committed = True
+
+    async def load(self) -> Self:
+        """Read the session now, where the store must be awaited; needed only when ``autoload`` is off."""
+        if self._state is None:
+            await self._layer.afill(self)
+        self._wake()
+        return self
+
+    async def acommit(self) -> None:
+        """``commit()``, where the store must be awaited."""
+        await self.load()
+        await self._layer.acommit_early(self)
+        self._touch().committed = True
+
+    def set_store(self, store: Any) -> Self:
+        """Keep this request's session in another store. Raises ``SessionStateError`` once it is loaded; chainable."""
+        return self._move(store)
+
+    def set_manager(self, manager: Any) -> Self:
+        """Keep this request's session elsewhere. Raises ``SessionStateError`` once it is loaded; chainable."""
+        return self._move(manager)
+
+    def _move(self, to: Any) -> Self:
+        if self._state is not None:
+            raise SessionStateError("the session is loaded already; choose its store or manager before touching it")
+        self._home = self._layer.home_for(to)
+        return self
+
+
+_current: ContextVar[Session] = ContextVar("session_mw.current_session")
+bind_session = _current.set
+release_session = _current.reset
+
+
+def current_session() -> Session:
+    """The session of the request being handled. Raises ``SessionStateError`` outside of one."""
+    try:
+        return _current.get()
+    except LookupError:
+        raise SessionStateError(
+            "no session here: wrap the app in SessionMiddleware, and call current_session() while it handles a request"
+        ) from None

@@ -1,0 +1,385 @@
+"""State: what one request knows of its session, and what it wishes done with it.
+
+``Session`` fills it in, the managers carry it out. ``draft`` turns it into the next record, on top of the record that
+was opened or of a newer one; this is the one place where a request's changes become data.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from . import codec
+from .changes import Replay, StorageChange, diff, merge_attempts, merge_login
+from .lifetime import Limits, slide, touch_due
+from .login import Login, former_digest
+from .payload import DEFAULT_STORAGE, EMPTY_META, Meta, join, read_meta, split, write_meta
+from .record import Record
+from .tokens import Token
+
+__all__ = ["OPEN", "OVER", "STARTED", "UNSET", "Event", "State"]
+
+UNSET: Final[Any] = object()
+
+OPEN, STARTED, OVER = range(3)
+"""Phases of a request: headers can still be sent; they are out; the app has returned."""
+
+_NOTHING = b"{}"
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened to a session. ``session_id`` is the public handle; ``at`` is Unix seconds.
+
+    ``name`` is one of ``create``, ``open``, ``save``, ``rotate``, ``login``, ``logout``, ``destroy``, ``close``,
+    ``ip_changed``, ``refused`` (a client's claim; see ``reason``) and ``dropped`` (changes to a session that ended).
+    ``reason`` says why: ``malformed``, ``unknown``, ``forged``, ``expired``, ``stale_token``, ``doubled``,
+    ``vetoed``, ``address``, ``corrupt``, ``gone`` ...
+    """
+
+    name: str
+    session_id: str | None
+    at: int
+    reason: str = ""
+    user_id: str | None = None
+
+
+class State:
+    """One request's view of its session. Attributes are plain: the rules live in ``Session`` and the managers."""
+
+    __slots__ = (
+        "adopted",
+        "attempts",
+        "base",
+        "bound_ip",
+        "cleared",
+        "committed",
+        "destroyed",
+        "end_others",
+        "encoded",
+        "events",
+        "grace",
+        "lifetime",
+        "logged_in",
+        "loaded",
+        "login_agent",
+        "login_ip",
+        "logins",
+        "meta",
+        "now",
+        "opened_id",
+        "original",
+        "others",
+        "owner",
+        "persistent",
+        "phase",
+        "pointer",
+        "queue",
+        "refused",
+        "released",
+        "replays",
+        "rest",
+        "rotating",
+        "sealed",
+        "shut",
+        "stale",
+        "storage",
+        "token",
+        "unsent",
+        "wiped",
+    )
+
+    def __init__(self, now: int) -> None:
+        self.now = now  # when the session was opened
+        self.base: Record | None = None  # the record this request builds on
+        self.opened_id: str | None = None  # the id the client came with
+        self.sealed = ""  # client-kept: the very seal that was opened
+        self.pointer = False  # opened through a pointer: no cookie, no rotation
+        self.stale = False  # opened with the token of a closed record
+        self.phase = OPEN
+        self.bound_ip = ""  # the address a new session is bound to, under ``session_ip``
+        self.events: list[Event] = []
+        self.token: Token | None = None  # the new identity, once there is one
+        self.unsent = False  # ``token`` names a stored record the client does not know yet
+        self.storage = DEFAULT_STORAGE
+        self.queue: list[tuple[str, str, Any]] = []
+        self.shut = False  # destroyed as a whole: writes raise until start()
+        self.committed = False  # commit() was called and nothing written since
+        self.refused = False  # the address verdict went against a login
+        self.end_others = False
+        self._reset()
+
+    def _reset(self) -> None:
+        """Build on ``base`` as it is: no change, no wish."""
+        self.original = _NOTHING  # storage "global" as it was opened
+        self.loaded: dict[str, dict[str, Any]] = {}  # storages as they were decoded; nobody changes these dicts
+        self.encoded: dict[str, bytes] = {}  # changed storages, as the next record will hold them
+        self.rest = b""  # the payload's second segment as it was opened
+        self.meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
+        self.others: dict[str, dict[str, Any]] = {}  # materialised storages but the current one
+        self.cleared: set[str] = set()
+        self.replays: dict[str, dict[str, Replay]] = {}
+        self.logins: dict[str, Login | None] = {}  # changed login states; None: logged out
+        self.attempts: dict[str, tuple[bool, int]] = {}  # (reset, added)
+        self.owner: Any = UNSET  # the new owner, where it changes
+        self.released = False  # a logout gives the owner free if nobody else is logged in
+        self.wiped = False  # nothing of what was there before survives
+        self.destroyed = False
+        self.rotating = False
+        self.logged_in = False
+        self.adopted = False
+        self.grace = 0
+        self.lifetime: Any = UNSET
+        self.persistent: bool | None = None
+        self.login_ip: str | None = None
+        self.login_agent: str | None = None
+
+    def adopt(self, record: Record) -> dict[str, Any]:
+        """Build on *record*; the items of storage ``global``. Raises ``ValueError`` for a damaged payload."""
+        original, rest = split(record.payload)
+        data = codec.decode(original)
+        self.base, self.original, self.rest = record, original, rest
+        self.loaded[DEFAULT_STORAGE] = data
+        self.meta = None if rest else EMPTY_META
+        return data
+
+    def rebase(self, record: Record | None) -> None:
+        """What was wished is done; *record* is what is kept now. Live data stays where it is."""
+        others = self.others
+        self._reset()
+        self.others = others
+        self.base = record
+        if record is not None:
+            self.original, self.rest = split(record.payload)
+            self.meta = None
+
+    def wipe(self) -> None:
+        """Nothing of what was there before survives; nobody owns what comes now."""
+        self.wiped = True
+        self.queue = []
+        self.others, self.loaded, self.cleared, self.replays = {}, {}, set(), {}
+        self.logins, self.attempts = {}, {}
+        self.owner, self.released, self.logged_in = None, False, False
+        self.lifetime, self.persistent = UNSET, None
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    @property
+    def handle(self) -> str | None:
+        """The id of the record this request builds on."""
+        return self.base.id if self.base else None
+
+    def seen(self) -> Meta:
+        """The second segment as it was opened. Raises ``ValueError`` when it is damaged."""
+        meta = self.meta
+        if meta is None:
+            meta = self.meta = read_meta(self.rest)
+        return meta
+
+    def kept(self) -> Meta:
+        """The second segment this request builds on: nothing once all was wiped."""
+        return EMPTY_META if self.wiped else self.seen()
+
+    def login(self, storage: str) -> Login | None:
+        """The login of *storage*, as this request left it."""
+        if storage in self.logins:
+            return self.logins[storage]
+        return self.kept().logins.get(storage)
+
+    def all_logins(self) -> dict[str, Login]:
+        """Every login, by storage."""
+        logins = {**self.kept().logins, **self.logins}
+        return {storage: login for storage, login in logins.items() if login is not None}
+
+    def user_id(self) -> str | None:
+        """The owner, as this request left it."""
+        return None if self.released and not self.all_logins() else self.last_owner()
+
+    def last_owner(self) -> str | None:
+        """The owner, even if a logout of this request has just released them."""
+        if self.owner is not UNSET:
+            owner: str | None = self.owner
+            return owner
+        return None if self.base is None or self.wiped else self.base.user_id
+
+    def attempt_count(self, storage: str) -> int:
+        """Attempts counted in *storage*."""
+        reset, added = self.attempts.get(storage, (False, 0))
+        return merge_attempts(reset, added, self.kept().attempts.get(storage, 0))
+
+    def is_persistent(self) -> bool:
+        """Whether this session asked for a cookie that outlives the browser."""
+        return self.kept().persistent if self.persistent is None else self.persistent
+
+    def storage_names(self) -> list[str]:
+        """Every storage that may hold something, the current one included."""
+        return list({DEFAULT_STORAGE: 0, **dict.fromkeys(self.kept().storages), **dict.fromkeys(self.others)})
+
+    def stored_items(self, storage: str) -> dict[str, Any]:
+        """A fresh copy of what *storage* held when it was opened (nothing, once cleared)."""
+        return {} if storage in self.cleared else codec.decode(self._original(storage))
+
+    def _original(self, storage: str) -> bytes:
+        if self.wiped:
+            return _NOTHING
+        if storage == DEFAULT_STORAGE:
+            return self.original
+        raw = self.seen().storages.get(storage)
+        return _NOTHING if raw is None else bytes(raw)
+
+    # -- drafting -----------------------------------------------------------------------------------------------
+
+    def changed(self, live: dict[str, dict[str, Any]]) -> bool:
+        """Whether the next record would differ from the opened one; *live* holds every materialised storage.
+
+        Raises ``SessionSerializationError`` and ``SessionTooLargeError`` for values that cannot be kept.
+        """
+        self.encoded = {}
+        for storage, data in live.items():
+            original = self._original(storage)
+            loaded = self.loaded.get(storage)
+            if loaded is None:
+                loaded = codec.decode(original)
+            new = codec.encode_if_changed(data, original, loaded, storage)
+            if new is not None:
+                self.encoded[storage] = new
+        return bool(self.encoded) or self.wishes()
+
+    def wishes(self) -> bool:
+        """Whether anything but plain data was changed."""
+        return bool(
+            self.logins
+            or self.attempts
+            or self.wiped
+            or self.cleared
+            or self.rotating
+            or self.lifetime is not UNSET
+            or self.owner is not UNSET
+        )
+
+    def draft(
+        self,
+        live: dict[str, dict[str, Any]],
+        base: Record | None,
+        now: int,
+        limits: Limits,
+        token: Token | None = None,
+        digest: bytes = b"",
+    ) -> Record | None:
+        """The next record: this request's changes on top of *base* (the opened record, a newer one, or none).
+
+        *token* and *digest* are the identity of a new record; without them the record of *base* goes on.
+        ``None``: nothing would be left to keep.
+        Raises ``SessionSerializationError`` and ``SessionTooLargeError`` for values that cannot be kept.
+        """
+        if self.wiped:
+            base_meta, held = EMPTY_META, _NOTHING
+        elif base is None:
+            base_meta, held = EMPTY_META, _NOTHING
+        elif base is self.base:
+            base_meta, held = self.seen(), self.original
+        else:
+            held, rest = split(base.payload)
+            base_meta = read_meta(rest)
+        if self.wiped or base is self.base:
+            storages = self.encoded  # by changed(), which every commit asks first
+        else:
+            storages = self._merged(live, held, base_meta)
+        data = storages.get(DEFAULT_STORAGE, held)
+        meta = self._overlay(base_meta, storages, fresh=base is None or self.wiped)
+        lifetime = (
+            self.lifetime if self.lifetime is not UNSET else None if base is None or self.wiped else base.lifetime
+        )
+        if data == _NOTHING and lifetime is None and not (meta.storages or meta.logins or meta.attempts):
+            return None
+        owner, meta = self._owner(base, meta)
+        unchanged = meta is base_meta and base is self.base and not self.wiped
+        payload = join(data, self.rest if unchanged else write_meta(meta))
+        return self._record(base, now, limits, token, digest, owner, lifetime, payload)
+
+    def _record(
+        self,
+        base: Record | None,
+        now: int,
+        limits: Limits,
+        token: Token | None,
+        digest: bytes,
+        owner: str | None,
+        lifetime: int | None,
+        payload: bytes,
+    ) -> Record:
+        if base is None or self.wiped or self.logged_in:  # re-authentication renews both limits (63B-4 §5.2)
+            created, over = now, now + limits.absolute
+            ip, agent = self.login_ip, self.login_agent
+        else:
+            created, over = base.created_at, base.absolute_expires_at
+            ip, agent = base.login_ip, base.login_user_agent
+        active = now
+        if base is None or self.wiped or self.logged_in or self.lifetime is not UNSET:
+            expires = min(now + (lifetime or limits.idle), over)
+        elif token is None and not touch_due(base, now, limits):
+            active, expires = base.last_activity, base.expires_at
+        else:
+            expires = slide(base, now, limits)
+        if token is not None:
+            handle, version = token.id, 1
+        else:
+            assert base is not None  # noqa: S101 - a record without an identity of its own continues one
+            handle, digest, version = base.id, base.digest, base.version + 1
+        return Record(handle, digest, owner, created, active, expires, over, lifetime, ip, agent, version, payload)
+
+    def _overlay(self, newer: Meta, storages: dict[str, bytes], *, fresh: bool) -> Meta:
+        """*newer* with this request's login states, attempts, storages and lifetime on it; itself when none."""
+        others = {name: data for name, data in storages.items() if name != DEFAULT_STORAGE}
+        ip = self.bound_ip if fresh else newer.ip
+        if not (
+            others or self.logins or self.attempts or self.cleared or self.persistent is not None or ip != newer.ip
+        ):
+            return newer
+        logins = dict(newer.logins)
+        for storage, mine in self.logins.items():
+            merged = merge_login(self.kept().logins.get(storage), mine, logins.pop(storage, None))
+            if merged is not None:
+                logins[storage] = merged
+        attempts = dict(newer.attempts)
+        for storage, (reset, added) in self.attempts.items():
+            attempts[storage] = merge_attempts(reset, added, attempts.pop(storage, 0))
+        kept = {name: raw for name, raw in newer.storages.items() if name not in self.cleared}
+        kept.update((name, msgspec.Raw(data)) for name, data in others.items())
+        return msgspec.structs.replace(
+            newer,
+            logins=logins,
+            attempts={storage: count for storage, count in attempts.items() if count},
+            storages={name: raw for name, raw in kept.items() if bytes(raw) != _NOTHING},
+            persistent=newer.persistent if self.persistent is None else self.persistent,
+            ip=ip,
+        )
+
+    def _owner(self, base: Record | None, meta: Meta) -> tuple[str | None, Meta]:
+        """The owner of the next record; a released one leaves its digest behind."""
+        before = None if base is None or self.wiped else base.user_id
+        owner: str | None = before if self.owner is UNSET else self.owner
+        if self.released and not meta.logins:
+            return None, msgspec.structs.replace(meta, former=former_digest(owner)) if owner is not None else meta
+        if owner is not None and meta.former:
+            meta = msgspec.structs.replace(meta, former="")
+        return owner, meta
+
+    def _merged(self, live: dict[str, dict[str, Any]], held: bytes, newer: Meta) -> dict[str, bytes]:
+        """Every storage this request changed, re-applied to what is kept now."""
+        merged = {}
+        for name, change in self._changes(live).items():
+            now_held = held if name == DEFAULT_STORAGE else bytes(newer.storages.get(name, _NOTHING))
+            merged[name] = codec.encode(change.onto(codec.decode(now_held)), name)
+        return merged
+
+    def _changes(self, live: dict[str, dict[str, Any]]) -> dict[str, StorageChange]:
+        return {
+            name: diff(
+                codec.decode(self._original(name)),
+                data,
+                cleared=name in self.cleared,
+                replays=self.replays.get(name, {}),
+            )
+            for name, data in live.items()
+        }

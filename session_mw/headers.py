@@ -1,0 +1,66 @@
+"""What a session adds to a response: ``Set-Cookie``, and what caches must be told.
+
+* ``Vary: Cookie`` on every response whose handler looked at the session (RFC 9110 §12.5.5)
+* ``Cache-Control: no-store`` beside a session cookie (RFC 9111 §7.3: Set-Cookie alone does not stop caching)
+
+One rule for bytes (ASGI) and text (WSGI) headers. The list given is never changed: a response object may be reused.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from .core.cookies import cache_control, vary_cookie
+
+__all__ = ["ASGI_HEADERS", "WSGI_HEADERS", "HeaderRule"]
+
+logger = logging.getLogger("session_mw")
+H = TypeVar("H", str, bytes)
+
+
+class HeaderRule(Generic[H]):
+    """The rule, for headers of one type."""
+
+    def __init__(self, encode: Callable[[str], H], decode: Callable[[H], str], names: tuple[str, str, str]) -> None:
+        self._encode: Callable[[str], H] = encode
+        self._decode: Callable[[H], str] = decode
+        self._vary: H = encode(names[0])
+        self._cache: H = encode(names[1])
+        self._cookie: H = encode(names[2])
+        self._vary_key: H = encode("vary")
+        self._cache_key: H = encode("cache-control")
+        self._vary_alone: tuple[H, H] = (self._vary, encode("Cookie"))
+
+    def applied(self, headers: Iterable[tuple[H, H]], cookies: list[str]) -> list[tuple[H, H]]:
+        """*headers* of a response whose session was looked at, with its *cookies*."""
+        kept: list[tuple[H, H]] = []
+        vary: list[str] = []
+        cache: list[str] = []
+        for item in headers:
+            name = item[0].lower()
+            if name == self._vary_key:
+                vary.append(self._decode(item[1]))
+            elif cookies and name == self._cache_key:
+                cache.append(self._decode(item[1]))
+            else:
+                kept.append(item)
+        kept.append((self._vary, self._encode(vary_cookie(", ".join(vary)))) if vary else self._vary_alone)
+        if cookies:
+            value, replaced = cache_control(", ".join(cache) or None)
+            if replaced:
+                logger.warning(
+                    "session_mw: the app's Cache-Control on a response that sets a session cookie was replaced"
+                )
+            kept.append((self._cache, self._encode(value)))
+            kept += [(self._cookie, self._encode(cookie)) for cookie in cookies]
+        return kept
+
+
+ASGI_HEADERS: HeaderRule[bytes] = HeaderRule(
+    lambda text: text.encode("latin-1"),
+    lambda raw: raw.decode("latin-1"),
+    ("vary", "cache-control", "set-cookie"),
+)
+WSGI_HEADERS: HeaderRule[str] = HeaderRule(str, str, ("Vary", "Cache-Control", "Set-Cookie"))

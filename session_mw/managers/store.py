@@ -1,0 +1,282 @@
+"""StoreManager: the session is a record in a store (store-kept); the cookie carries a token.
+
+The rules of concurrency live here, as flows:
+
+* save with the version seen; on a conflict reload, re-apply this request's changes, try again (``TRIES`` times)
+* gone: follow a pointer to the successor if there is one, else drop the changes and leave the cookie alone;
+  only a login stands on its own proof and begins a new session with what this request wrote
+* rotate: the new record and the end of the old one in one step, or create, end, and take back what was created
+* a token leaves only after the end of its predecessor was acknowledged
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..config import SessionConfig
+from ..core.lifetime import CLOSED_SECONDS, Limits, expired, slide, touch_due
+from ..core.operations import (
+    AsyncStore,
+    Close,
+    Create,
+    Delete,
+    DeleteUser,
+    Flow,
+    Load,
+    Outcome,
+    Rotate,
+    Save,
+    Store,
+    Touch,
+)
+from ..core.record import Record, followed, pointer
+from ..core.seal import NONCE_BYTES, PayloadSealer
+from ..core.state import OPEN, Event, State
+from ..core.tokens import RANDOM_BYTES, Token, digest, matches, mint, split
+from ..errors import SealError, StoreConflictError, StoreError
+from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict
+
+__all__ = ["TRIES", "StoreManager"]
+
+TRIES = 64
+"""How often a save is tried against a session that keeps changing; without sleeping."""
+
+_HOPS = 8  # pointers followed in a row
+
+
+class StoreManager:
+    """Keeps sessions in *store*."""
+
+    def __init__(self, store: Store | AsyncStore) -> None:
+        self.store = store
+        self._payload_sealer: PayloadSealer | None = None
+
+    def configure(self, config: SessionConfig) -> None:
+        """Take the limits over, and the keys where payloads are sealed at rest."""
+        self._limits = Limits(config.idle_timeout, config.absolute_timeout, config.touch_after(stored=True))
+        self._persistent = config.persistent
+        self._host_prefixed = config.cookie.is_host_prefixed
+        if config.encryption and config.keys is not None:
+            self._payload_sealer = PayloadSealer(config.keys, f"{config.table_index}/payload")
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    def open(self, values: list[str], now: int) -> Opened | Flow[Opened]:
+        """Ask the store about well-formed tokens only; a doubled ``__Host-`` name is refused unasked."""
+        if not values:
+            return Opened()
+        if len(values) > 1 and (self._host_prefixed or len(values) > 3):
+            return Opened(reason="doubled")
+        tokens = [token for token in map(split, values) if token is not None]
+        if not tokens:
+            return Opened(reason="malformed")
+        return self._open(tokens[0], now) if len(tokens) == 1 else self._open_one_of(tokens, now)
+
+    def _open_one_of(self, tokens: list[Token], now: int) -> Flow[Opened]:
+        good = []
+        for token in tokens:
+            opened = yield from self._open(token, now)
+            if opened.record is not None or opened.stale:
+                good.append(opened)
+        return good[0] if len(good) == 1 else Opened(reason="doubled" if good else "unknown")
+
+    def _open(self, token: Token, now: int) -> Flow[Opened]:
+        record: Record | None = yield Load(token.id)
+        if record is None:
+            return Opened(reason="unknown")
+        if not matches(token.secret, record.digest):
+            return Opened(reason="forged")
+        if expired(record, now):
+            return Opened(reason="expired")
+        through_pointer = record.closed
+        if record.closed:
+            record = yield from self._successor(record, now)
+            if record is None:
+                return Opened(reason="stale_token", stale=True)
+        unsealed = self._unseal(record)
+        return Opened(reason="corrupt") if unsealed is None else Opened(unsealed, pointer=through_pointer)
+
+    def _successor(self, record: Record | None, now: int) -> Flow[Record | None]:
+        """The live record at the end of the pointers that begin at *record*."""
+        for _ in range(_HOPS):
+            if record is None or expired(record, now):
+                return None
+            if not record.closed:
+                return record
+            target = followed(record, now)
+            if target is None:
+                return None
+            record = yield Load(target)
+        return None
+
+    def recheck(self, state: State, now: int, *, active: bool) -> Flow[bool]:
+        """Whether the record is still there, or its successor; *active* slides its deadline when that is due."""
+        base = state.base
+        if base is None:
+            return False
+        current: Record | None = yield Load(base.id)
+        current = yield from self._successor(current, now)
+        if current is None:
+            return False
+        if active and touch_due(current, now, self._limits):
+            yield Touch(current.id, now, slide(current, now, self._limits))
+        return True
+
+    # -- committing ---------------------------------------------------------------------------------------------
+
+    def commit(
+        self, state: State, live: Live, now: int, random: Random, *, early: bool = False
+    ) -> Verdict | Flow[Verdict]:
+        """Plan first: an untouched session never creates a flow."""
+        base = state.base
+        changed = state.changed(live)
+        if state.stale and not state.logged_in:
+            if changed or state.destroyed:
+                state.events.append(Event("dropped", None, now, "stale_token"))
+            return LEAVE
+        if early and (state.logged_in or state.wiped):
+            return LEAVE  # who is logged in must not be written under the old token
+        if not changed and not state.end_others:
+            if base is not None and touch_due(base, now, self._limits):
+                return self._touch(state, base, now)
+            return self._announce(state, now) if state.unsent and not early else LEAVE
+        return self._change(state, live, now, random, early=early)
+
+    def _touch(self, state: State, base: Record, now: int) -> Flow[Verdict]:
+        yield Touch(base.id, now, slide(base, now, self._limits))
+        return self._announce(state, now)
+
+    def _change(self, state: State, live: Live, now: int, random: Random, *, early: bool) -> Flow[Verdict]:
+        if state.base is None or (state.rotating or state.wiped) and not early:
+            verdict = yield from self._replace(state, live, now, random)
+        else:
+            rotating, grace = state.rotating, self._grace(state)
+            verdict = yield from self._save(state, live, state.base, now, random)
+            state.rotating, state.grace = rotating and early, grace
+        if state.end_others and state.base is not None and state.base.user_id is not None and not early:
+            state.end_others = False
+            yield DeleteUser(state.base.user_id, state.base.id)
+        return verdict
+
+    def _announce(self, state: State, now: int) -> Verdict:
+        """The cookie for a record whose token the client does not know yet; none where it does."""
+        base = state.base
+        if not state.unsent or state.phase != OPEN or base is None or state.token is None:
+            return LEAVE
+        state.unsent = False
+        max_age = base.absolute_expires_at - now if self._persistent or state.is_persistent() else None
+        return Verdict(Action.SET, state.token.text, max_age)
+
+    def _save(self, state: State, live: Live, base: Record, now: int, random: Random) -> Flow[Verdict]:
+        """Change a session that goes on under its id."""
+        newer: Record | None = base
+        for _ in range(TRIES):
+            if newer is None:
+                return self._drop(state, now)
+            record = state.draft(live, newer, now, self._limits)
+            outcome: Outcome
+            if record is None:
+                outcome = yield Delete(newer.id, newer.version)
+            else:
+                payload_only = record.last_activity == newer.last_activity and not state.wishes()
+                outcome = yield Save(self._seal(record, random), newer.version, payload_only)
+            if outcome in (Outcome.SAVED, Outcome.DELETED):
+                own = newer.id == state.opened_id and state.phase == OPEN
+                state.rebase(record)
+                if record is None:
+                    state.unsent = False
+                    return CLEAR if own else LEAVE
+                return self._announce(state, now)
+            newer = yield from self._newer(newer, now)
+        raise StoreConflictError(TRIES)
+
+    def _replace(self, state: State, live: Live, now: int, random: Random) -> Flow[Verdict]:
+        """End the opened session, if there is one, and begin a new one, if there is anything to keep."""
+        base = newer = state.base
+        token = state.token or mint(random(RANDOM_BYTES))
+        for _ in range(TRIES):
+            if newer is None and base is not None and not state.logged_in:
+                return self._drop(state, now)
+            if newer is not None and newer is not base and not (state.logged_in or state.wiped):
+                return (yield from self._save(state, live, newer, now, random))  # somebody else has just rotated it
+            record = state.draft(live, newer, now, self._limits, token, digest(token.secret))
+            outcome = yield from self._swap(state, record, newer, now, random)
+            if outcome in (Outcome.SAVED, Outcome.DELETED):
+                by_pointer, state.pointer = state.pointer, False
+                state.rebase(record)
+                state.token, state.stale = token if record else None, False
+                if record is None:
+                    return CLEAR if newer is not None and not by_pointer and state.phase == OPEN else LEAVE
+                state.unsent = True
+                return self._announce(state, now)
+            newer = None if newer is None else (yield from self._newer(newer, now))
+        raise StoreConflictError(TRIES)
+
+    def _swap(self, state: State, record: Record | None, old: Record | None, now: int, random: Random) -> Flow[Outcome]:
+        """*record* (if any) in, *old* (if any) out."""
+        if record is None:
+            if old is None:
+                return Outcome.DELETED
+            ended: Outcome = yield Close(old.id, old.version, now + CLOSED_SECONDS)
+            return ended
+        sealed = self._seal(record, random)
+        if old is None:
+            if (yield Create(sealed)) is not True:
+                raise StoreError("a new session's id is taken; the source of randomness cannot be trusted")
+            return Outcome.SAVED
+        grace = self._grace(state)
+        until = now + max(CLOSED_SECONDS, grace)
+        successor = pointer(record.id, now + grace) if grace else None
+        if self.store.can_rotate:
+            rotated: Outcome = yield Rotate(sealed, old.id, old.version, until, successor)
+            return rotated
+        return (yield from self._swap_in_two(sealed, old, until, successor))
+
+    def _swap_in_two(self, record: Record, old: Record, until: int, successor: str | None) -> Flow[Outcome]:
+        """Create, then end; what was created is taken back unless the end of *old* was acknowledged."""
+        if (yield Create(record)) is not True:
+            raise StoreError("a new session's id is taken; the source of randomness cannot be trusted")
+        try:
+            outcome: Outcome = yield Close(old.id, old.version, until, successor)
+        except StoreError:
+            yield Delete(record.id)
+            raise
+        if outcome is Outcome.DELETED:
+            return Outcome.SAVED
+        yield Delete(record.id)
+        return outcome
+
+    def _newer(self, record: Record, now: int) -> Flow[Record | None]:
+        """What *record* has become: a newer version, its successor, or nothing."""
+        reloaded: Record | None = yield Load(record.id)
+        live = yield from self._successor(reloaded, now)
+        return None if live is None else self._unseal(live)
+
+    def _grace(self, state: State) -> int:
+        return 0 if state.logins or state.wiped else state.grace
+
+    def _drop(self, state: State, now: int) -> Verdict:
+        """The session ended meanwhile: nothing of this request is kept, and the browser's cookie may be a newer one."""
+        state.events.append(Event("dropped", state.opened_id, now, "gone"))
+        state.rebase(None)
+        state.token, state.stale, state.unsent = None, True, False
+        return LEAVE
+
+    # -- payloads at rest ---------------------------------------------------------------------------------------
+
+    def _seal(self, record: Record, random: Random) -> Record:
+        sealer = self._payload_sealer
+        if sealer is None:
+            return record
+        payload = sealer.seal(record.payload, record.id.encode(), random(NONCE_BYTES))
+        return msgspec.structs.replace(record, payload=payload)
+
+    def _unseal(self, record: Record) -> Record | None:
+        sealer = self._payload_sealer
+        if sealer is None:
+            return record
+        try:
+            payload = sealer.unseal(record.payload, record.id.encode())
+        except SealError:
+            return None
+        return msgspec.structs.replace(record, payload=payload)

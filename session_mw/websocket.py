@@ -1,0 +1,138 @@
+"""WebSockets under ASGI: a session for the length of a connection.
+
+The accept, or the denial, is the response start and carries the cookie. While the socket is open the session is looked
+at every ``websocket_check`` seconds: received frames count as activity, and a socket whose session ended is closed with
+1008 (policy violation, RFC 6455 §7.4.1), so that a logout reaches it. What the app wrote is committed when it returns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .core.session import Session, bind_session, release_session
+from .core.state import STARTED
+from .errors import StoreError
+from .headers import ASGI_HEADERS
+from .layer import SessionLayer, unavailable
+from .managers import LEAVE, Verdict
+
+if TYPE_CHECKING:
+    from .asgi import App, Message, Receive, Scope, Send
+
+__all__ = ["SESSION_ENDED", "serve"]
+
+SESSION_ENDED = 1008
+_REASON = "session ended"
+_STARTS = ("websocket.accept", "websocket.http.response.start")
+
+logger = logging.getLogger("session_mw")
+
+
+async def serve(app: App, layer: SessionLayer, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run *app* for one connection. Raises what the app raises."""
+    socket = _Socket(layer, session, scope, receive, send)
+    failure: list[BaseException] = []
+
+    async def run_app() -> None:
+        try:
+            await app(scope, socket.receive, socket.send)
+        except Exception as error:  # handed on as it is, not as a group
+            failure.append(error)
+        tasks.cancel_scope.cancel()
+
+    bound = bind_session(session)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run_app)
+            tasks.start_soon(socket.watch)
+        if failure:
+            await socket.refuse(failure[0])
+    finally:
+        release_session(bound)
+        with anyio.CancelScope(shield=True):
+            await layer.finish(session, failed=bool(failure))
+
+
+class _Socket:
+    def __init__(self, layer: SessionLayer, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
+        self._layer = layer
+        self._session = session
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._started = False
+        self._ended = False  # by us
+        self._active = False  # a frame came since the last look
+        self._waiting: set[anyio.CancelScope] = set()
+
+    async def receive(self) -> Message:
+        """The next message, or the disconnect that ends a socket whose session ended."""
+        with anyio.CancelScope() as waiting:
+            self._waiting.add(waiting)
+            try:
+                if not self._ended:
+                    message = await self._receive()
+                    self._active = self._active or message["type"] == "websocket.receive"
+                    return message
+            finally:
+                self._waiting.discard(waiting)
+        return {"type": "websocket.disconnect", "code": SESSION_ENDED, "reason": _REASON}
+
+    async def send(self, message: Message) -> None:
+        """Commit at the response start; after we closed the socket, ``OSError`` as for any closed one."""
+        if self._ended:
+            raise OSError(_REASON)
+        kind = message["type"]
+        if not self._started and kind in _STARTS:
+            message = await self._start(message)
+        elif not self._started and kind == "websocket.close":  # a denial that can carry no header
+            self._started = self._session._started = True
+            self._layer.started(self._session)
+        await self._send(message)
+
+    async def _start(self, message: Message) -> Message:
+        session, layer = self._session, self._layer
+        if session._state is None:
+            self._started = session._started = True
+            return message
+        verdict = layer.commit(session)
+        if not isinstance(verdict, Verdict):
+            verdict = await verdict
+        headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session, verdict))
+        layer.started(session)
+        self._started = True
+        return {**message, "headers": headers}
+
+    async def refuse(self, error: BaseException) -> None:
+        """Deny the connection when the store failed before it was answered; raise everything else."""
+        if self._started or self._ended or not isinstance(error, StoreError):
+            raise error
+        logger.error("session_mw: the session store failed: %s", error, exc_info=error)
+        self._ended = True
+        if "websocket.http.response" not in self._scope.get("extensions", {}):
+            return await self._send({"type": "websocket.close", "code": 1011, "reason": "session store unavailable"})
+        status, headers, body = unavailable(self._layer.config, self._scope)
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        await self._send({"type": "websocket.http.response.start", "status": status, "headers": raw})
+        return await self._send({"type": "websocket.http.response.body", "body": body})
+
+    async def watch(self) -> None:
+        """Look after the session while the socket is open."""
+        while not self._ended:
+            await anyio.sleep(self._layer.config.websocket_check)
+            active, self._active = self._active, False
+            try:
+                if await self._layer.still_there(self._session, active=active):
+                    continue
+            except StoreError as error:
+                logger.warning("session_mw: a socket's session could not be looked at: %s", error)
+                continue
+            self._ended = True
+            kind = "websocket.close"
+            await self._send({"type": kind, "code": SESSION_ENDED, "reason": _REASON})
+            for waiting in list(self._waiting):
+                waiting.cancel()

@@ -1,0 +1,255 @@
+"""WSGI: ``SessionMiddleware`` (PEP 3333).
+
+The session is in ``environ["session_mw.session"]`` and loads on first access. It commits when the response starts:
+at the first non-empty body chunk, at ``write()``, or when the body is exhausted; until then the app's
+``start_response`` call is kept back. What a stored session gets written afterwards is committed on ``close()``.
+"""
+
+from __future__ import annotations
+
+import http
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Unpack
+
+from .config import SessionConfig
+from .core.session import Session, bind_session, release_session
+from .core.state import STARTED
+from .errors import ConfigurationError, StoreError
+from .headers import WSGI_HEADERS
+from .layer import SessionLayer, unavailable
+from .managers import Manager, Verdict
+from .settings import Settings
+
+__all__ = ["ENVIRON_KEY", "SessionMiddleware"]
+
+ENVIRON_KEY = "session_mw.session"
+
+Environ = dict[str, Any]
+Write = Callable[[bytes], object]
+StartResponse = Callable[..., Write]
+App = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+logger = logging.getLogger("session_mw")
+
+
+class EnvironReader:
+    """Reads a WSGI environ."""
+
+    def cookies(self, environ: Environ) -> bytes:
+        """The Cookie header; servers join several."""
+        header: str = environ.get("HTTP_COOKIE", "")
+        return header.encode("latin-1", "replace")
+
+    def header(self, environ: Environ, name: str) -> str | None:
+        """One header by lower-case name."""
+        value: str | None = environ.get("HTTP_" + name.upper().replace("-", "_"))
+        return value
+
+    def peer(self, environ: Environ) -> str | None:
+        """The peer's address; a server that listens on a unix socket gives an empty one."""
+        address: str | None = environ.get("REMOTE_ADDR")
+        return "unix" if address == "" else address
+
+    def scheme(self, environ: Environ) -> str:
+        """The scheme, as the server gives it."""
+        return str(environ.get("wsgi.url_scheme", "http"))
+
+
+class SessionMiddleware:
+    """Put a ``Session`` into ``environ["session_mw.session"]`` of every request.
+
+    ``SessionMiddleware(app, secret_key=…)`` seals it into the cookie, ``SessionMiddleware(app, store=…)`` keeps it in
+    a store; *settings* are the fields of ``SessionConfig``. Raises ``ConfigurationError`` for settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        config: SessionConfig | None = None,
+        *,
+        manager: Manager | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
+        self.app = app
+        self.config = SessionConfig.build(config, **settings)
+        self.layer = SessionLayer(self.config, manager, EnvironReader(), on_loop=False)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        layer = self.layer
+        session = layer.session(environ)
+        outer = environ.get(ENVIRON_KEY)
+        if outer is not None and outer.cookie_name == layer.cookie_name:
+            raise ConfigurationError(
+                f"two SessionMiddlewares use the cookie {layer.cookie_name!r} in one request; remove one, "
+                "or give one of them another table_index= or cookie_name="
+            )
+        environ[ENVIRON_KEY] = session
+        response = _Response(layer, session, environ, start_response)
+        bound = bind_session(session)
+        try:
+            if not layer.ready:
+                layer.open_store()
+            body = self.app(environ, response.start_response)
+        except StoreError as error:
+            response.fail()
+            if response.started:
+                raise
+            return response.refuse(error)
+        except BaseException:
+            response.fail()
+            raise
+        finally:
+            release_session(bound)
+        if type(body) is list and response.given is not None:
+            return response.whole(body)
+        return _Body(response, body)
+
+
+class _Response:
+    """One response: the app's ``start_response`` call is kept until the session is committed."""
+
+    __slots__ = ("_environ", "_layer", "_session", "_start_response", "_write", "given", "started")
+
+    def __init__(self, layer: SessionLayer, session: Session, environ: Environ, start_response: StartResponse) -> None:
+        self._layer = layer
+        self._session = session
+        self._environ = environ
+        self._start_response = start_response
+        self._write: Write | None = None
+        self.given: tuple[Any, ...] | None = None
+        self.started = False
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
+        """What the app calls. A second call needs *exc_info* (PEP 3333)."""
+        if self.started and exc_info is not None:
+            return self._start_response(status, headers, exc_info)  # raises it, for the headers are out
+        if self.given is not None and exc_info is None:
+            raise AssertionError("start_response() was called twice without exc_info")
+        self.given = (status, headers) if exc_info is None else (status, headers, exc_info)
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """The legacy way to send a body."""
+        if not self.started:
+            self.begin()
+        if self._write is not None:
+            self._write(data)
+
+    def begin(self) -> None:
+        """Commit, and let the response start. Raises ``StoreError`` before it has."""
+        if self.given is None:
+            raise AssertionError("the app sent a body before it called start_response()")
+        status, headers, *exc_info = self.given
+        session, layer = self._session, self._layer
+        if session._state is None:
+            session._started = True
+        else:
+            verdict = layer.commit(session)
+            assert isinstance(verdict, Verdict)  # noqa: S101 - nothing is awaited under WSGI
+            headers = WSGI_HEADERS.applied(headers, layer.set_cookies(session, verdict))
+            layer.started(session)
+        self.started = True
+        self._write = self._start_response(status, headers, *exc_info)
+
+    def whole(self, body: list[bytes]) -> Iterable[bytes]:
+        """The app is done and *body* complete: commit, start, finish."""
+        try:
+            self.begin()
+        except StoreError as error:
+            return self.refuse(error)
+        finally:
+            self.finish(failed=not self.started)
+        return body
+
+    def refuse(self, error: StoreError) -> list[bytes]:
+        """Answer a store that failed: never as somebody else, never with a cookie."""
+        logger.error("session_mw: the session store failed: %s", error, exc_info=error)
+        self.started = True
+        status, headers, body = unavailable(self._layer.config, self._environ)
+        self._start_response(f"{status} {http.HTTPStatus(status).phrase}", headers)
+        return [body]
+
+    def fail(self) -> None:
+        """The app raised: endings it asked for are carried out."""
+        session = self._session
+        if session._state is not None and not self.started:
+            try:
+                self._layer.fail(session)
+            except StoreError:
+                logger.exception("session_mw: a logout could not be carried out")
+        self.finish(failed=True)
+
+    def finish(self, *, failed: bool) -> None:
+        """Write what was changed after the response started; then the session is over."""
+        session, layer = self._session, self._layer
+        state = session._state
+        if state is not None:
+            if state.phase == STARTED:
+                layer.late(session)
+        layer.close(session, failed=failed)
+        if state is not None:
+            layer.tell(state)
+
+
+class _Body:
+    """The app's iterable, with ``current_session()`` set around each step."""
+
+    __slots__ = ("_body", "_failed", "_iterator", "_own", "_response", "_session")
+
+    def __init__(self, response: _Response, body: Iterable[bytes]) -> None:
+        self._response = response
+        self._session = response._session
+        self._body = body
+        self._iterator: Iterator[bytes] | None = None
+        self._own: list[bytes] | None = None  # our own answer, in place of the app's
+        self._failed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._own is not None:
+            if self._own:
+                return self._own.pop()
+            raise StopIteration
+        response = self._response
+        bound = bind_session(self._session)
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._body)
+            for chunk in self._iterator:
+                if chunk:
+                    if not response.started:
+                        response.begin()
+                    return chunk
+            if not response.started:
+                response.begin()
+        except StoreError as error:
+            self._failed = True
+            if response.started:
+                raise
+            self._own = response.refuse(error)
+            return self._own.pop()
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            release_session(bound)
+        raise StopIteration
+
+    def close(self) -> None:
+        """Called by the server when the response is done, or the client gone."""
+        bound = bind_session(self._session)
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            try:
+                if self._failed:
+                    self._response.fail()
+                else:
+                    self._response.finish(failed=not self._response.started)
+            finally:
+                release_session(bound)
