@@ -10,7 +10,7 @@
     ├── SessionLogicError                         two wishes that contradict each other
     ├── SessionSerializationError                 a value that would not come back as itself (.path)
     ├── SessionTooLargeError                      over a budget (.size, .limit, in bytes)
-    ├── SealError                                 a sealed value does not open; one message for every cause
+    ├── SealError                                 a sealed value does not open; one message, .reason for events
     └── StoreError                                the store failed (backend exception as __cause__)
         ├── StoreBusyError                        a lock was not free within the allowed wait
         └── StoreConflictError                    every try met a newer version (.tries)
@@ -20,6 +20,8 @@ facts that help are attributes, and safe to show.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 __all__ = [
     "ConfigurationError",
@@ -99,10 +101,16 @@ class SessionTooLargeError(SessionError):
 
 
 class SealError(SessionError):
-    """A sealed value does not open. One message for every cause, so that a client learns nothing from it."""
+    """A sealed value does not open. One message for every cause, so that a client learns nothing from it.
 
-    def __init__(self) -> None:
+    ``reason`` is for events alone: an expired session is everyday, a forged one is not.
+    """
+
+    def __init__(
+        self, reason: Literal["malformed", "unknown_key", "forged", "expired", "future"] = "malformed"
+    ) -> None:
         super().__init__("the sealed value does not open")
+        self.reason = reason
 
 
 class StoreError(SessionError):

@@ -1,0 +1,470 @@
+"""Seals: what opens, and everything that must not (truncated, flipped, spliced, re-spelled, foreign, out of time)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import string
+import struct
+import traceback
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_mw.core.keys import KeyRing, generate_key
+from session_mw.core.seal import NONCE_BYTES, PADDING, Contents, PayloadSealer, Sealer
+from session_mw.errors import InvalidSessionIdError, SealError
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "seal-v1.json").read_text("utf-8"))
+ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+
+NEW = "new-WqVxH2mJ8tRz5KpLcY7bNfD3sG9aE4u"
+OLD = "old-Zk6TgB1rXvQ9yMw3PhC8jSd5nUe2LfA"
+OTHER = "other-Jq4WmZ7xLc2VtNb9KsRf6HgYpDe1uA"
+PURPOSE = "shop:__Host-id"
+NONCE = bytes(range(NONCE_BYTES))
+NOW = 1_800_000_000
+ALICE = Contents("Alice-Alice_Alice-Alice0", NOW, NOW - 10, NOW + 100, NOW + 1000, b'{"user":"alice"}')
+BOB = Contents("Bob_Bob-Bob_Bob-Bob_Bob0", NOW, NOW - 10, NOW + 100, NOW + 1000, b'{"user":"bobby"}')
+
+seals = Sealer(KeyRing(NEW), PURPOSE)
+SEALED = seals.seal(ALICE, NONCE)
+
+i64 = st.integers(-(2**63), 2**63 - 1)
+anything = st.builds(Contents, st.text(ALPHABET, min_size=24, max_size=24), i64, i64, i64, i64, st.binary(max_size=600))
+nonces = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
+
+
+def refused(sealer: Sealer, text: str, now: int = NOW) -> str:
+    """The reason for which *text* does not open; the message is one and the same, and nothing hangs on it."""
+    try:  # by hand, for pytest.raises is slow and this runs thousands of times
+        opened = sealer.unseal(text, now)
+    except SealError as error:
+        reason, shown = error.reason, (str(error), error.__cause__)
+    else:
+        pytest.fail(f"{text!r} opened: {opened!r}")
+    assert shown == ("the sealed value does not open", None)
+    return reason
+
+
+def raw(text: str) -> bytearray:
+    return bytearray(base64.urlsafe_b64decode(text))
+
+
+def spelled(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def by_the_book(secret: str, kind: str, purpose: str) -> tuple[bytes, bytes, bytes]:
+    """Prefix, associated data and key, as docs/formats/sealed-cookie.md says, by other means than the code."""
+    name = f"{kind}:{purpose}".encode()
+    made = HKDF(SHA256(), 36, salt=None, info=b"session_mw/1/" + name).derive(secret.encode())
+    prefix = b"\x01" + made[32:]
+    return prefix, prefix + struct.pack(">I", len(name)) + name, made[:32]
+
+
+def contents_of(vector: dict) -> Contents:
+    fields = dict(vector["contents"])
+    return Contents(body=bytes.fromhex(fields.pop("body_hex")), **fields)
+
+
+# --- the format -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vector", VECTORS["good"], ids=lambda vector: vector["name"])
+def test_good_vector(vector):
+    secrets = VECTORS["secrets"]
+    sealer = Sealer(KeyRing(secrets[vector["secret"]]), VECTORS["purpose"])
+    assert sealer.seal(contents_of(vector), bytes.fromhex(vector["nonce_hex"])) == vector["text"]
+    ring = Sealer(KeyRing.of(secrets), VECTORS["purpose"], clock_skew=VECTORS["clock_skew"])
+    assert ring.unseal(vector["text"], vector["now"]) == contents_of(vector)
+    assert ring.needs_reseal(vector["text"]) is (vector["secret"] > 0)
+
+
+@pytest.mark.parametrize("vector", VECTORS["bad"], ids=lambda vector: vector["name"])
+def test_bad_vector(vector):
+    sealer = Sealer(KeyRing.of(VECTORS["secrets"]), VECTORS["purpose"], clock_skew=VECTORS["clock_skew"])
+    assert refused(sealer, vector["text"], vector["now"]) == vector["reason"]
+
+
+def test_vectors_have_every_reason():
+    assert {vector["reason"] for vector in VECTORS["bad"]} == {
+        "malformed", "unknown_key", "forged", "expired", "future"
+    }  # fmt: skip
+
+
+def test_the_vectors_keys_are_the_derived_ones():
+    for secret, derived in zip(VECTORS["secrets"], VECTORS["derived"], strict=True):
+        prefix, _, key = by_the_book(secret, "seal", VECTORS["purpose"])
+        assert (prefix[1:].hex(), key.hex()) == (derived["key_id_hex"], derived["key_hex"])
+
+
+@given(anything, nonces)
+def test_the_layout_is_the_documented_one(contents, nonce):
+    prefix, associated, key = by_the_book(NEW, "seal", PURPOSE)
+    data = bytes(raw(seals.seal(contents, nonce)))
+    assert data[:17] == prefix + nonce
+    plain = AESGCM(key).decrypt(nonce, data[17:], associated)
+    assert len(plain) % PADDING == 0
+    *times, session_id, length = struct.unpack(">qqqq18sI", plain[:54])
+    assert times == [contents.issued_at, contents.created_at, contents.expires_at, contents.absolute_expires_at]
+    assert base64.urlsafe_b64encode(session_id).decode() == contents.id
+    assert plain[54:] == contents.body + bytes(len(plain) - 54 - len(contents.body))
+    assert length == len(contents.body)
+
+
+times = st.integers(0, 2**34)
+timely = st.builds(
+    Contents, st.text(ALPHABET, min_size=24, max_size=24), times, times, times, times, st.binary(max_size=600)
+)
+
+
+@given(timely, nonces, times)
+def test_what_is_sealed_comes_back_exactly_while_its_time_lasts(contents, nonce, now):
+    text = seals.seal(contents, nonce)
+    if now < contents.expires_at and now < contents.absolute_expires_at and contents.issued_at <= now + 60:
+        assert seals.unseal(text, now) == contents
+    else:
+        assert refused(seals, text, now) in {"expired", "future"}
+
+
+@pytest.mark.parametrize("body", [b"", b"\0", b"\0" * 500, b"x" * 5000, bytes(range(256))])
+def test_any_body_comes_back(body):
+    contents = Contents("A" * 24, NOW, NOW, 2**40, 2**40, body)
+    assert seals.unseal(seals.seal(contents, NONCE), NOW) == contents
+
+
+def test_the_length_tells_the_bucket_only():
+    lengths = [len(seals.seal(Contents("A" * 24, 0, 0, 0, 0, bytes(size)), NONCE)) for size in range(200)]
+    assert lengths == [44 + 64 * -(-(54 + size) // PADDING) for size in range(200)]
+    assert len(set(lengths)) == 5
+
+
+@pytest.mark.parametrize("id", ["", "A" * 23, "A" * 25, "A" * 24 + "\n", "A" * 23 + "+", "A" * 23 + "=", "ä" * 24])
+def test_an_id_of_another_shape_is_not_sealed(id):
+    with pytest.raises(InvalidSessionIdError):
+        seals.seal(Contents(id, 0, 0, 0, 0, b""), NONCE)
+
+
+@pytest.mark.parametrize("length", [0, 8, 11, 13, 16])
+def test_a_nonce_has_twelve_bytes(length):
+    with pytest.raises(ValueError, match="12 bytes"):
+        seals.seal(ALICE, bytes(length))
+    with pytest.raises(ValueError, match="12 bytes"):
+        PayloadSealer(KeyRing(NEW), "p").seal(b"", b"", bytes(length))
+
+
+# --- one spelling -----------------------------------------------------------------------------------------------
+
+
+def test_only_one_last_character_opens():
+    for code in range(0x250):
+        other = chr(code)
+        if other != SEALED[-1]:
+            assert refused(seals, SEALED[:-1] + other) == ("forged" if other in ALPHABET else "malformed")
+    assert seals.unseal(SEALED, NOW) == ALICE
+
+
+def test_no_other_character_opens_at_any_place():
+    """Every flipped bit of every character, and whatever else a careless decoder might skip or take for another."""
+    for place, character in enumerate(SEALED):
+        flipped = [chr(ord(character) ^ 1 << bit) for bit in range(8)]
+        for other in {*flipped, *"+/=. \n\0é"} - {character}:
+            allowed = {"malformed", "unknown_key", "forged"} if other in ALPHABET else {"malformed"}
+            assert refused(seals, SEALED[:place] + other + SEALED[place + 1 :]) in allowed
+
+
+def test_no_flipped_bit_of_the_bytes_opens():
+    for place in range(len(raw(SEALED))):
+        for bit in range(8):
+            data = raw(SEALED)
+            data[place] ^= 1 << bit
+            expected = "malformed" if place == 0 else "unknown_key" if place < 5 else "forged"
+            assert refused(seals, spelled(data)) == expected
+
+
+def test_no_part_opens():
+    for end in range(len(SEALED)):
+        assert refused(seals, SEALED[:end]) in {"malformed", "forged"}
+        assert refused(seals, SEALED[len(SEALED) - end :]) in {"malformed", "unknown_key", "forged"}
+    data = raw(SEALED)
+    for end in range(len(data)):
+        assert refused(seals, spelled(data[:end])) in {"malformed", "forged"}
+
+
+@pytest.mark.parametrize(
+    "tail", ["A", "AA", "AAA", "AAAA", "A" * 64, "=", "==", "====", "\n", " ", "\0", ".", '"', "%", ";", "é", "\ud800"]
+)
+def test_nothing_may_be_added(tail):
+    for text in (SEALED + tail, tail + SEALED, SEALED[:20] + tail + SEALED[20:]):
+        assert refused(seals, text) in {"malformed", "unknown_key", "forged"}
+    if len(tail.encode("utf-8", "surrogatepass")) % 4:
+        assert refused(seals, SEALED + tail) == "malformed"
+
+
+def test_no_other_alphabet_case_or_order():
+    contents = Contents("A" * 24, NOW, NOW, 2**40, 2**40, b"")
+    texts = [seals.seal(contents, bytes([n]) * NONCE_BYTES) for n in range(20)]
+    for text in (text for text in texts if "-" in text and "_" in text):
+        assert seals.unseal(text, NOW) == contents
+        for respelled in (text.replace("-", "+"), text.replace("_", "/"), text.replace("-", "+").replace("_", "/")):
+            assert refused(seals, respelled) == "malformed"
+        for changed in (text[::-1], text.swapcase(), text.upper(), text.lower()):
+            assert refused(seals, changed) in {"malformed", "unknown_key", "forged"}
+    assert any("-" in text and "_" in text for text in texts)
+
+
+def test_a_shorter_bucket_with_padding_is_refused_as_malformed():
+    data = bytes(raw(SEALED))
+    for cut in (1, 2):
+        padded = base64.urlsafe_b64encode(data[:-cut]).decode()
+        assert padded.endswith("=" * cut)
+        assert len(padded) == len(SEALED)
+        assert refused(seals, padded) == "malformed"
+
+
+@given(st.text(max_size=300) | st.text(ALPHABET, max_size=300) | st.text(st.characters(), max_size=20))
+def test_arbitrary_text_is_refused_and_nothing_else(text):
+    for candidate in (text, SEALED[:8] + text, SEALED + text):
+        if candidate != SEALED:
+            assert refused(seals, candidate) in {"malformed", "unknown_key", "forged"}
+    assert not seals.needs_reseal(text)
+
+
+# --- keys, purposes, splices ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [0, 2, 127, 255])
+def test_another_version_is_refused(version):
+    data = raw(SEALED)
+    data[0] = version
+    assert refused(seals, spelled(data)) == "malformed"
+
+
+@pytest.mark.parametrize(
+    "purpose",
+    ["shop:__Host-ID", "shop:id", "blog:__Host-id", "shop:__Host-id ", "flash", "csrf", "seal:" + PURPOSE, ""],
+)
+def test_another_purpose_does_not_open_it(purpose):
+    assert refused(Sealer(KeyRing(NEW), purpose), SEALED) == "unknown_key"
+
+
+def test_purpose_and_key_id_are_authenticated_too():
+    """Even where the key itself is the same, which derivation prevents, the associated data is not."""
+    prefix, associated, key = by_the_book(NEW, "seal", PURPOSE)
+    plain = AESGCM(key).decrypt(NONCE, bytes(raw(SEALED)[17:]), associated)
+    for wrong in (b"", prefix, associated[:-1], associated + b"x", associated.replace(b"shop", b"blog")):
+        assert refused(seals, spelled(prefix + NONCE + AESGCM(key).encrypt(NONCE, plain, wrong))) == "forged"
+    assert seals.unseal(spelled(prefix + NONCE + AESGCM(key).encrypt(NONCE, plain, associated)), NOW) == ALICE
+
+
+def test_rotation():
+    text = Sealer(KeyRing(OLD), PURPOSE).seal(ALICE, NONCE)
+    rotated = Sealer(KeyRing(NEW, OTHER, OLD), PURPOSE)
+    assert rotated.unseal(text, NOW) == ALICE
+    assert rotated.needs_reseal(text)
+    assert rotated.needs_reseal(text[:8])
+    assert refused(Sealer(KeyRing(NEW, OTHER), PURPOSE), text) == "unknown_key"
+    assert not Sealer(KeyRing(NEW, OTHER), PURPOSE).needs_reseal(text)
+
+
+def test_the_newest_key_seals():
+    """The mistake of CVE-2025-47278: the list the wrong way round, so that the oldest key went on signing."""
+    text = Sealer(KeyRing.of([NEW, OTHER, OLD]), PURPOSE).seal(ALICE, NONCE)
+    assert text == SEALED
+    assert not Sealer(KeyRing.of([NEW, OTHER, OLD]), PURPOSE).needs_reseal(text)
+    assert refused(Sealer(KeyRing(OLD), PURPOSE), text) == "unknown_key"
+
+
+def test_a_key_id_put_before_another_keys_seal():
+    both = Sealer(KeyRing(NEW, OLD), PURPOSE)
+    old, new = raw(Sealer(KeyRing(OLD), PURPOSE).seal(ALICE, NONCE)), raw(SEALED)
+    assert refused(both, spelled(new[:5] + old[5:])) == "forged"
+    assert refused(both, spelled(old[:5] + new[5:])) == "forged"
+
+
+def test_parts_of_two_seals_do_not_open():
+    a, b = raw(seals.seal(ALICE, NONCE)), raw(seals.seal(BOB, bytes(12)))
+    same_nonce = raw(seals.seal(BOB, NONCE))
+    assert len(a) == len(b)
+    for mixed in (
+        a[:-16] + b[-16:],  # the body of one, the tag of the other
+        a[:17] + b[17:],  # the nonce of one
+        a[:17] + same_nonce[17:-16] + a[-16:],  # the body swapped under the very same nonce
+        a[:-16] + same_nonce[-16:],
+        a[:65] + same_nonce[65:],
+    ):
+        assert refused(seals, spelled(mixed)) == "forged"
+
+
+@pytest.mark.parametrize("secret", [NEW, OLD, OTHER])
+def test_one_attempt_however_many_keys(secret):
+    sealer = Sealer(KeyRing(NEW, *(generate_key() for _ in range(62)), OLD), PURPOSE)
+    attempts = []
+
+    def counted(decrypt):
+        def attempt(*arguments):
+            attempts.append(arguments)
+            return decrypt(*arguments)
+
+        return attempt
+
+    keys = sealer._envelope._keys
+    assert len(keys) == 64
+    for prefix, (decrypt, associated) in list(keys.items()):
+        keys[prefix] = (counted(decrypt), associated)
+    text = Sealer(KeyRing(secret), PURPOSE).seal(ALICE, NONCE)
+    if secret == OTHER:
+        assert refused(sealer, text) == "unknown_key"
+        assert attempts == []
+    else:
+        assert sealer.unseal(text, NOW) == ALICE
+        assert len(attempts) == 1
+        data = raw(text)
+        data[-1] ^= 1
+        assert refused(sealer, spelled(data)) == "forged"
+        assert len(attempts) == 2
+
+
+# --- time -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "at", "outcome"),
+    [
+        ("expires_at", NOW + 1, None),
+        ("expires_at", NOW, "expired"),
+        ("expires_at", NOW - 1, "expired"),
+        ("absolute_expires_at", NOW + 1, None),
+        ("absolute_expires_at", NOW, "expired"),
+        ("absolute_expires_at", NOW - 1, "expired"),
+        ("issued_at", NOW + 60, None),
+        ("issued_at", NOW + 61, "future"),
+        ("issued_at", NOW + 3600, "future"),
+        ("issued_at", 0, None),
+    ],
+)
+def test_time(field, at, outcome):
+    times = {"issued_at": NOW, "created_at": NOW, "expires_at": NOW + 100, "absolute_expires_at": NOW + 100, field: at}
+    contents = Contents(id="A" * 24, body=b"", **times)
+    text = seals.seal(contents, NONCE)
+    if outcome is None:
+        assert seals.unseal(text, NOW) == contents
+    else:
+        assert refused(seals, text) == outcome
+
+
+@pytest.mark.parametrize("skew", [0, 5])
+def test_clock_skew_is_a_setting(skew):
+    strict = Sealer(KeyRing(NEW), PURPOSE, clock_skew=skew)
+    assert strict.unseal(SEALED, NOW - skew) == ALICE
+    assert refused(strict, SEALED, NOW - skew - 1) == "future"
+
+
+def test_after_2106():
+    late = Contents("A" * 24, 2**33, 2**33, 2**33 + 10, 2**35, b"")
+    assert seals.unseal(seals.seal(late, NONCE), 2**33 + 9) == late
+
+
+def test_a_forged_seal_is_forged_whatever_the_time():
+    data = raw(SEALED)
+    data[-1] ^= 1
+    assert refused(seals, spelled(data), NOW + 10**6) == "forged"
+    assert refused(seals, SEALED, NOW + 10**6) == "expired"
+
+
+# --- a record's payload -----------------------------------------------------------------------------------------
+
+
+def payload_refused(sealer: PayloadSealer, blob: bytes, bind: bytes) -> str:
+    try:  # by hand, for pytest.raises is slow and this runs thousands of times
+        opened = sealer.unseal(blob, bind)
+    except SealError as error:
+        reason, shown = error.reason, (str(error), error.__cause__)
+    else:
+        pytest.fail(f"{blob!r} opened: {opened!r}")
+    assert shown == ("the sealed value does not open", None)
+    return reason
+
+
+@pytest.mark.parametrize("vector", VECTORS["payload"]["good"], ids=lambda vector: vector["name"])
+def test_good_payload_vector(vector):
+    secrets, purpose = VECTORS["secrets"], VECTORS["payload"]["purpose"]
+    payload, bind, blob = (bytes.fromhex(vector[name]) for name in ("payload_hex", "bind_hex", "blob_hex"))
+    one = PayloadSealer(KeyRing(secrets[vector["secret"]]), purpose)
+    assert one.seal(payload, bind, bytes.fromhex(vector["nonce_hex"])) == blob
+    ring = PayloadSealer(KeyRing.of(secrets), purpose)
+    assert ring.unseal(blob, bind) == payload
+    assert ring.needs_reseal(blob) is (vector["secret"] > 0)
+
+
+@pytest.mark.parametrize("vector", VECTORS["payload"]["bad"], ids=lambda vector: vector["name"])
+def test_bad_payload_vector(vector):
+    sealer = PayloadSealer(KeyRing.of(VECTORS["secrets"]), VECTORS["payload"]["purpose"])
+    blob, bind = bytes.fromhex(vector["blob_hex"]), bytes.fromhex(vector["bind_hex"])
+    assert payload_refused(sealer, blob, bind) == vector["reason"]
+
+
+@given(st.binary(max_size=300), st.binary(max_size=40), nonces, st.binary(max_size=40))
+def test_a_payload_opens_for_its_record_alone(payload, bind, nonce, other):
+    sealer = PayloadSealer(KeyRing(NEW), "store")
+    blob = sealer.seal(payload, bind, nonce)
+    assert len(blob) == len(payload) + 33
+    assert sealer.unseal(blob, bind) == payload
+    if other != bind:
+        assert payload_refused(sealer, blob, other) == "forged"
+    prefix, associated, key = by_the_book(NEW, "payload", "store")
+    assert blob == prefix + nonce + AESGCM(key).encrypt(nonce, payload, associated + bind)
+
+
+def test_two_records_payloads_swapped():
+    sealer = PayloadSealer(KeyRing(NEW), "store")
+    a, b = sealer.seal(b"alice", b"id-a", NONCE), sealer.seal(b"bobby", b"id-b", bytes(12))
+    assert payload_refused(sealer, a, b"id-b") == payload_refused(sealer, b, b"id-a") == "forged"
+
+
+def test_a_damaged_payload():
+    sealer = PayloadSealer(KeyRing(NEW, OLD), "store")
+    blob = sealer.seal(b"alice", b"id", NONCE)
+    for end in range(len(blob)):
+        assert payload_refused(sealer, blob[:end], b"id") == ("malformed" if end < 33 else "forged")
+    for place in range(len(blob)):
+        for bit in range(8):
+            data = bytearray(blob)
+            data[place] ^= 1 << bit
+            expected = "malformed" if place == 0 else "unknown_key" if place < 5 else "forged"
+            assert payload_refused(sealer, bytes(data), b"id") == expected
+    assert payload_refused(sealer, blob + b"\0", b"id") == "forged"
+    assert not sealer.needs_reseal(blob)
+    assert not sealer.needs_reseal(b"")
+    assert sealer.needs_reseal(PayloadSealer(KeyRing(OLD), "store").seal(b"", b"", NONCE))
+
+
+def test_cookie_and_payload_of_one_purpose_do_not_mix():
+    sealer, payloads = Sealer(KeyRing(NEW), "p"), PayloadSealer(KeyRing(NEW), "p")
+    text = sealer.seal(ALICE, NONCE)
+    assert payload_refused(payloads, bytes(raw(text)), b"") == "unknown_key"
+    assert refused(sealer, spelled(payloads.seal(bytes(96), b"", NONCE))) == "unknown_key"
+
+
+# --- silence ----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_secret_shows():
+    assert repr(ALICE) == "<Contents Alice-… 16 bytes>"
+    ring = KeyRing(NEW, OLD)
+    secrets = [NEW, OLD, *(key.key.hex() for key in ring.derive(f"seal:{PURPOSE}"))]
+    sealer, payloads = Sealer(ring, PURPOSE), PayloadSealer(ring, PURPOSE)
+    shown = [repr(thing) for thing in (ring, sealer, payloads, sealer._envelope, ALICE)]
+    for text in (SEALED[:-1] + "A", SEALED + "=", "é", SEALED[::-1]):
+        try:
+            sealer.unseal(text, NOW)
+        except SealError as error:
+            shown += [repr(error), *traceback.format_exception(error)]
+            assert text not in "".join(shown)
+    assert not [secret for secret in [*secrets, SEALED, "alice"] if secret in "".join(shown)]
