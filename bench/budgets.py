@@ -1,7 +1,8 @@
 """What a session may cost: CPU µs over the bare app, in terms of the floor measured in the same run.
 
 The fixed part of a budget is in µs of the reference machine, on which the floors cost what ``REFERENCE`` says. How
-much slower the present machine runs is read off those same floors (``pace``), and the fixed parts grow with it.
+much slower the present machine runs is read off those same floors (``pace``), and the fixed parts grow with it. A
+shared machine changes its speed within a run, so the bare app, timed in every group, carries the pace to each cell.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from .harness import Cell
 
-__all__ = ["BUDGETS", "Budget", "Verdict", "judge", "pace"]
+__all__ = ["BUDGETS", "Budget", "Pace", "Verdict", "judge", "pace"]
 
 
 @dataclass(frozen=True)
@@ -74,22 +75,37 @@ class Verdict:
         return self.ratio <= self.allowed
 
 
-def pace(cells: Iterable[Cell]) -> float | None:
-    """How many times slower than the reference machine this run was; ``None`` without a floor it knows."""
-    paces = [
-        cell.cost / figures[cell.column]
-        for cell in cells
-        if cell.subject.group == "floor"
-        and (figures := REFERENCE.get((cell.subject.protocol, cell.subject.kind)))
-        and cell.column in figures
-    ]
-    return statistics.median(paces) if paces else None
+@dataclass(frozen=True)
+class Pace:
+    """``slower``: how many times slower than the reference machine. ``bare``: protocol -> its app's reference µs."""
+
+    slower: float
+    bare: dict[str, float]
 
 
-def judge(cell: Cell, pace: float | None) -> Verdict | None:
+def pace(cells: Iterable[Cell]) -> Pace | None:
+    """The pace of a run, or ``None`` without a floor whose reference figure is known."""
+    paces: list[float] = []
+    bare: dict[str, list[float]] = {}
+    for cell in cells:
+        protocol, kind = cell.subject.protocol, cell.subject.kind
+        reference = REFERENCE.get((protocol, kind), {}).get(cell.column)
+        if cell.subject.group == "floor" and reference and cell.bare and cell.cost > 0:
+            paces.append(cell.cost / reference)
+            bare.setdefault(protocol, []).append(cell.bare.cost * reference / cell.cost)
+    if not paces:
+        return None
+    return Pace(statistics.median(paces), {protocol: statistics.median(found) for protocol, found in bare.items()})
+
+
+def judge(cell: Cell, pace: Pace | None) -> Verdict | None:
     """The verdict on one of our cells; ``None`` for others, without a budget, or with nothing to compare with."""
     budget = BUDGETS.get((cell.subject.kind, cell.column))
-    ratio = cell.ratio
-    if cell.subject.group != "ours" or budget is None or ratio is None or cell.floor is None or pace is None:
+    ratio, floor, protocol = cell.ratio, cell.floor, cell.subject.protocol
+    if cell.subject.group != "ours" or budget is None or ratio is None or floor is None or floor.bare is None:
         return None
-    return Verdict(budget, ratio, budget.times + budget.plus * pace / cell.floor.cost)
+    if pace is None or protocol not in pace.bare:
+        return None
+    pairs = zip(floor.bare.costs, floor.costs, strict=True)
+    fixed = statistics.median(bare / least for bare, least in pairs if least > 0) / pace.bare[protocol]
+    return Verdict(budget, ratio, budget.times + budget.plus * fixed)

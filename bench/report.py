@@ -8,7 +8,7 @@ import statistics
 from importlib import metadata
 from typing import Any
 
-from .budgets import judge, pace
+from .budgets import Pace, judge, pace
 from .harness import Cell, Run
 from .scenarios import SCENARIOS
 
@@ -36,7 +36,7 @@ def table(run: Run) -> str:
     legend = [f"{name}: {SCENARIOS[name].meaning}" for name in columns]
     notes = [
         f"Python {platform.python_version()}, {run.rounds} rounds of {run.batch_ms:g} ms a cell, {run.seconds:.0f} s"
-        + (f"; pace {speed:.2f} × the reference machine's times" if speed else ""),
+        + (f"; pace {speed.slower:.2f} × the reference machine's times" if speed else ""),
         " · ".join(legend),
         *(f"left out: {line}" for line in run.left_out),
         *(f"over budget: {line}" for line in missed(run)),
@@ -44,7 +44,7 @@ def table(run: Run) -> str:
     return "\n".join([*lines, "", *notes])
 
 
-def _text(cell: Cell, speed: float | None) -> str:
+def _text(cell: Cell, speed: Pace | None) -> str:
     ratio = cell.ratio
     text = f"{cell.cost:.1f}" if ratio is None else f"{cell.cost:.1f} ({ratio:.2f}×)"
     verdict = judge(cell, speed)
@@ -74,13 +74,13 @@ def as_json(run: Run) -> dict[str, Any]:
         "rounds": run.rounds,
         "batch_ms": run.batch_ms,
         "seconds": round(run.seconds, 1),
-        "pace": speed,
+        "pace": None if speed is None else speed.slower,
         "left_out": run.left_out,
         "cells": [_cell(cell, speed) for cell in run.cells],
     }
 
 
-def _cell(cell: Cell, speed: float | None) -> dict[str, Any]:
+def _cell(cell: Cell, speed: Pace | None) -> dict[str, Any]:
     costs, verdict = sorted(cell.costs), judge(cell, speed)
     low, _, high = statistics.quantiles(costs, n=4, method="inclusive") if len(costs) > 1 else costs * 3
     return {
