@@ -82,12 +82,13 @@ class SessionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            return await self._http(scope, receive, send)
-        if kind == "websocket":
-            return await self._websocket(scope, receive, send)
-        if kind == "lifespan":
-            return await self._lifespan(scope, receive, send)
-        return await self.app(scope, receive, send)
+            await self._http(scope, receive, send)
+        elif kind == "websocket":
+            await self._websocket(scope, receive, send)
+        elif kind == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         layer = self.layer
@@ -118,9 +119,10 @@ class SessionMiddleware:
                 message = answer(message, await waited)
             except StoreError as error:
                 started = ours = True
-                return await self._refuse(scope, send, error)
-            started = True
-            await send(message)
+                await self._refuse(scope, send, error)
+            else:
+                started = True
+                await send(message)
 
         def answer(message: Message, verdict: Verdict) -> Message:
             headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session, verdict))

@@ -17,8 +17,8 @@ from .config import SessionConfig, missing_home_error
 from .core.client import clean_user_agent
 from .core.lifetime import Limits
 from .core.login import with_ip_change
-from .core.payload import read_meta, split
 from .core.operations import AsyncStore, Consult, Flow, Store
+from .core.payload import read_meta, split
 from .core.record import SessionRecord
 from .core.runners import arun, run, run_ready
 from .core.session import Session
@@ -192,7 +192,7 @@ class SessionLayer:
             if self.config.awaits or (is_flow(opened) and home.store is None):
                 raise SessionStateError("this session must be awaited first: await session.load()")
             opened = run(self._judge(session, state, opened), home.store)
-        self._take(session, state, cast(Opened, opened))
+        self._take(session, state, cast("Opened", opened))
         if state.events:
             self.tell(state)
 
@@ -219,7 +219,7 @@ class SessionLayer:
             session._rotate(state)
 
     def _judge(self, session: Session, state: State, opened: Opened | Flow[Opened]) -> Flow[Opened]:
-        """Everything that may refuse what opened: ``session_ip``, ``on_validate``, and the verdict on a strict login."""
+        """All that may refuse what opened: ``session_ip``, ``on_validate``, the verdict on a strict login."""
         if not isinstance(opened, Opened):
             opened = yield from opened
         record = opened.record
@@ -251,11 +251,11 @@ class SessionLayer:
             keep = False
             if callback is not None and here is not None:
                 keep = (yield from self._consult(callback, session, login.ip, list(login.ip_changes))) is False
-            state.events.append(Event("ip_changed", record.id, state.now, "kept" if keep else "ended", record.user_id))
+            state.note("ip_changed", state.now, "kept" if keep else "ended", handle=record.id, user=record.user_id)
             if not keep:
                 state.refused = True
                 return
-            state.logins[storage] = with_ip_change(login, here or "", state.now)
+            state.logins = {**state.logins, storage: with_ip_change(login, here or "", state.now)}
 
     def _consult(self, callback: Any, *arguments: Any) -> Flow[Any]:
         """What a deciding callback says; one that fails decides against."""
@@ -270,7 +270,6 @@ class SessionLayer:
         record = opened.record
         data: dict[str, Any] = {}
         if record is not None:
-            refused, logins = state.refused, state.logins
             try:
                 data = state.adopt(record)
                 state.seen() if self._judged else None
@@ -278,18 +277,20 @@ class SessionLayer:
                 opened, record = Opened(reason="corrupt"), None
                 state = State(state.now)
             else:
-                state.opened_id, state.pointer, state.logins = record.id, opened.pointer, logins
-                if refused:
+                state.opened_id = record.id
+                if opened.pointer:
+                    state.pointer = True
+                if state.refused:
                     data = {}
                     state.wipe()
-                    state.refused = state.destroyed = True
-                    state.events.append(Event("destroy", record.id, state.now, "ip_changed", record.user_id))
+                    state.destroyed = True
+                    state.note("destroy", state.now, "ip_changed", handle=record.id, user=record.user_id)
                 elif self._tells:
-                    state.events.append(Event("open", record.id, state.now, user_id=record.user_id))
+                    state.note("open", state.now, handle=record.id, user=record.user_id)
         if record is None:
             state.stale = opened.stale
             if opened.reason:
-                state.events.append(Event("refused", None, state.now, opened.reason))
+                state.note("refused", state.now, opened.reason)
         if self.config.session_ip:
             state.bound_ip = self.address(session._source) or ""
         session._state = state
@@ -373,7 +374,7 @@ class SessionLayer:
         if self.may_write_late(session):
             return self._run(session, self._plan(session, state))
         if state.changed(session._live()):
-            state.events.append(Event("dropped", state.handle, self.now(), "late"))
+            state.note("dropped", self.now(), "late", handle=state.handle)
         return LEAVE
 
     async def finish(self, session: Session, *, failed: bool) -> None:
@@ -404,7 +405,7 @@ class SessionLayer:
         if state is not None:
             state.phase = OVER
             if self._tells:
-                state.events.append(Event("close", state.handle, self.now(), "error" if failed else ""))
+                state.note("close", self.now(), "error" if failed else "", handle=state.handle)
         session._source = None
 
     def may_write_late(self, session: Session) -> bool:
@@ -428,7 +429,7 @@ class SessionLayer:
     # -- what goes out ------------------------------------------------------------------------------------------
 
     def set_cookies(self, session: Session, verdict: Verdict) -> list[str]:
-        """The Set-Cookie values of *verdict*. Raises ``SessionTooLargeError`` when the cookie would be over its budget."""
+        """The Set-Cookie values of *verdict*. Raises ``SessionTooLargeError`` for a cookie over its budget."""
         if verdict.action is Action.LEAVE:
             return []
         cookie = self.config.cookie
@@ -473,7 +474,7 @@ class SessionLayer:
                 logger.exception("session_mw: %s failed on %r", _name_of(callback), event.name)
 
     def _told(self, state: State) -> list[tuple[Any, Event]]:
-        events, state.events = state.events, []
+        events, state.events = state.events, ()
         told = []
         for event in events:
             if event.name in ("refused", "dropped"):

@@ -8,17 +8,15 @@ at every ``websocket_check`` seconds: received frames count as activity, and a s
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
 from .core.session import Session, bind_session, release_session
-from .core.state import STARTED
 from .errors import StoreError
 from .headers import ASGI_HEADERS
 from .layer import SessionLayer, unavailable
-from .managers import LEAVE, Verdict
+from .managers import Verdict
 
 if TYPE_CHECKING:
     from .asgi import App, Message, Receive, Scope, Send

@@ -184,9 +184,8 @@ class _Response:
         """Write what was changed after the response started; then the session is over."""
         session, layer = self._session, self._layer
         state = session._state
-        if state is not None:
-            if state.phase == STARTED:
-                layer.late(session)
+        if state is not None and state.phase == STARTED:
+            layer.late(session)
         layer.close(session, failed=failed)
         if state is not None:
             layer.tell(state)

@@ -13,7 +13,7 @@ from . import login as logins
 from .client import normalise_address
 from .login import IpChange, Login
 from .payload import DEFAULT_STORAGE
-from .state import OPEN, Event, State
+from .state import OPEN, State
 from .storages import Storages
 
 __all__ = ["Account", "IpCallback"]
@@ -72,14 +72,15 @@ class Account(Storages):
         layer = self._layer
         now, agent = layer.now(), layer.user_agent(self._source)
         random = layer.random(logins.LOGIN_RANDOM_BYTES)
-        state.logins[storage] = logins.new_login(now, random, layer.application, address, agent, bound=layer.strict_ip)
-        state.attempts[storage] = (True, 0)
+        login = logins.new_login(now, random, layer.application, address, agent, bound=layer.strict_ip)
+        state.logins = {**state.logins, storage: login}
+        state.attempts = {**state.attempts, storage: (True, 0)}
         state.login_ip, state.login_agent = address, agent
         if owner is not None:
             state.owner = owner
         state.logged_in, state.released, state.refused = True, False, False
         handle = self._rotate(state)
-        state.events.append(Event("login", handle, now, user_id=state.user_id()))
+        state.note("login", now, handle=handle, user=state.user_id())
 
     def _follow_owner(self, key: str) -> None:
         """Bind the owner to whom the application's own login key (``owner_key``) names now, if anybody."""
@@ -101,7 +102,7 @@ class Account(Storages):
                 self._pour(written)
             else:
                 dict.clear(self)
-                state.others[DEFAULT_STORAGE] = written
+                state.others = {DEFAULT_STORAGE: written}
         self._log_in(state, DEFAULT_STORAGE, owner, self._layer.address(self._source))
 
     def synchronize(self, ip: str | None = None, *, user_id: object = None) -> Literal[True]:
@@ -131,12 +132,13 @@ class Account(Storages):
         state = self._touch()
         if state.login(storage) is None:
             return
-        state.logins[storage] = None
+        user = state.user_id()
+        state.logins = {**state.logins, storage: None}
         if not state.all_logins():
             state.released, state.logged_in = True, False
         if state.phase == OPEN and not state.pointer:
             self._rotate(state)
-        state.events.append(Event("logout", self.session_id, self._layer.now(), user_id=state.user_id()))
+        state.note("logout", self._layer.now(), handle=self.session_id, user=user)
 
     def _wipe(self, state: State) -> None:
         """Drop every storage, the queue, attempts and logins, of whoever was here before."""
@@ -185,7 +187,8 @@ class Account(Storages):
         self._writable()
         state = self._touch()
         was_reset, added = state.attempts.get(state.storage, (False, 0))
-        state.attempts[state.storage] = (True, 0) if reset else (was_reset, added + 1)
+        counted = (True, 0) if reset else (was_reset, added + 1)
+        state.attempts = {**state.attempts, state.storage: counted}
         return self.attempts
 
     @property

@@ -67,7 +67,7 @@ class Kernel(LazyDict):
     def _replaced(self, key: str) -> None:
         state = self._state
         if state is not None and state.replays:
-            state.replays.get(state.storage, {}).pop(key, None)
+            state.drop_replay(state.storage, key)
 
     def __repr__(self) -> str:
         state = self._state

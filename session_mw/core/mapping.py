@@ -31,9 +31,9 @@ class _Placeholder:
 _PLACEHOLDER: Any = _Placeholder()
 
 _READERS = (
-    "__contains__ __eq__ __ge__ __getitem__ __gt__ __iter__ __le__ __len__ __lt__ __ne__ __or__ __reversed__ __ror__ "
-    "copy get items keys values"
-).split()
+    *("__contains__", "__getitem__", "__iter__", "__len__", "__reversed__", "get", "items", "keys", "values"),
+    *("__eq__", "__ge__", "__gt__", "__le__", "__lt__", "__ne__", "__or__", "__ror__", "copy"),
+)
 
 
 class LazyDict(dict[str, Any]):

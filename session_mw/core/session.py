@@ -21,7 +21,7 @@ from ..errors import SessionClosedError, SessionLogicError, SessionStateError
 from . import lifetime
 from .account import Account
 from .payload import DEFAULT_STORAGE
-from .state import OPEN, OVER, Event
+from .state import OPEN, OVER
 
 __all__ = ["Session", "SessionStatus", "bind_session", "current_session", "release_session"]
 
@@ -85,10 +85,10 @@ class Session(Account):
         owner = state.user_id()
         if not state.shut:
             self._wipe(state)
-            state.token, state.rotating, state.destroyed = None, False, True
+            state.token, state.destroyed = None, True
         state.shut = state.shut or all_data or state.phase != OPEN
         if existed:
-            state.events.append(Event("destroy", state.handle, self._layer.now(), user_id=owner))
+            state.note("destroy", self._layer.now(), handle=state.handle, user=owner)
         return existed
 
     def destroy_others(self) -> None:
@@ -104,7 +104,7 @@ class Session(Account):
         state.end_others = True
 
     def _keep_endings(self) -> bool:
-        """The app failed: take back every change but the endings of logins and of the session; whether there are any."""
+        """The app failed: take back all but the endings of logins and of the session; whether there are any."""
         state = self._touch()
         ended = [storage for storage, login in state.logins.items() if login is None]
         if state.destroyed:
@@ -118,12 +118,15 @@ class Session(Account):
         if base is None:
             return False
         state.rebase(base)
-        state.token, state.queue, state.others, state.storage = None, [], {}, DEFAULT_STORAGE
+        state.token, state.queue, state.others, state.storage = None, (), {}, DEFAULT_STORAGE
         self._pour(state.stored_items(DEFAULT_STORAGE))
-        state.logins, state.released = dict.fromkeys(ended), released
+        state.logins = dict.fromkeys(ended)
+        if released:
+            state.released = True
         for storage in cleared:
-            self._items(storage).clear() if storage != DEFAULT_STORAGE else dict.clear(self)
-        state.cleared = cleared
+            dict.clear(self._items(storage))
+        if cleared:
+            state.cleared = cleared
         return True
 
     def is_status(self, status: SessionStatus = SessionStatus.ACTIVE) -> bool:

@@ -6,6 +6,8 @@ was opened or of a newer one; this is the one place where a request's changes be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +28,23 @@ OPEN, STARTED, OVER = range(3)
 """Phases of a request: headers can still be sent; they are out; the app has returned."""
 
 _NOTHING = b"{}"
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+_WISHES = frozenset(("attempts", "cleared", "lifetime", "logins", "owner", "rotating", "wiped"))
+_DATA_WISHES = (
+    "cleared",
+    "replays",
+    "logins",
+    "attempts",
+    "released",
+    "logged_in",
+    "lifetime",
+    "persistent",
+    "rotating",
+)
+_DROPPED = ("queue", "others", "loaded", *_DATA_WISHES)  # by a wipe
+_OPENED = ("original", "rest", "meta", "loaded", "encoded")
+_DONE = ("owner", "wiped", "destroyed", "grace", "login_ip", "login_agent", *_OPENED, *_DATA_WISHES)  # by a commit
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -45,109 +64,76 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class State:
-    """One request's view of its session. Attributes are plain: the rules live in ``Session`` and the managers."""
+    """One request's view of its session. Attributes are plain: the rules live in ``Session`` and the managers.
 
-    __slots__ = (
-        "adopted",
-        "attempts",
-        "base",
-        "bound_ip",
-        "cleared",
-        "committed",
-        "destroyed",
-        "end_others",
-        "encoded",
-        "events",
-        "grace",
-        "lifetime",
-        "logged_in",
-        "loaded",
-        "login_agent",
-        "login_ip",
-        "logins",
-        "meta",
-        "now",
-        "opened_id",
-        "original",
-        "others",
-        "owner",
-        "persistent",
-        "phase",
-        "pointer",
-        "queue",
-        "refused",
-        "released",
-        "replays",
-        "rest",
-        "rotating",
-        "sealed",
-        "shut",
-        "stale",
-        "storage",
-        "token",
-        "unsent",
-        "wiped",
-    )
+    Defaults stand on the class and collections are replaced, never changed in place: a request sets only what it
+    needs, and taking a wish back is deleting an attribute.
+    """
+
+    # what was opened, and how far the request has come
+    base: Record | None = None  # the record this request builds on
+    opened_id: str | None = None  # the id the client came with
+    pointer = False  # opened through a pointer: no cookie, no rotation
+    stale = False  # the session ended meanwhile: changes are dropped, no cookie
+    refused = False  # the address verdict went against a login
+    phase = OPEN
+    shut = False  # destroyed as a whole: writes raise until start()
+    committed = False  # commit() was called and nothing written since
+    bound_ip = ""  # the address a new session is bound to, under ``session_ip``
+    token: Token | None = None  # the new identity, once there is one
+    unsent = False  # ``token`` names a stored record the client does not know yet
+    events: tuple[Event, ...] = ()
+
+    # the data
+    storage = DEFAULT_STORAGE  # the current one; its items are the session's own
+    others: Mapping[str, dict[str, Any]] = _EMPTY  # the other storages in memory
+    queue: tuple[tuple[str, str, Any], ...] = ()  # storage, key, value
+    original = _NOTHING  # storage "global" as it was opened
+    rest = b""  # the payload's second segment as it was opened
+    meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
+    loaded: dict[str, Any] | None = None  # "global" as it was decoded; nobody changes this dict
+    encoded: Mapping[str, bytes] = _EMPTY  # changed storages, as the next record will hold them
+
+    # the wishes
+    cleared: frozenset[str] = frozenset()
+    replays: Mapping[str, Mapping[str, Replay]] = _EMPTY
+    logins: Mapping[str, Login | None] = _EMPTY  # changed login states; None: logged out
+    attempts: Mapping[str, tuple[bool, int]] = _EMPTY  # (reset, added)
+    owner: Any = UNSET  # the new owner, where it changes
+    released = False  # a logout gives the owner free if nobody else is logged in
+    wiped = False  # nothing of what was there before survives
+    destroyed = False
+    rotating = False
+    logged_in = False
+    end_others = False
+    grace = 0
+    lifetime: Any = UNSET
+    persistent: bool | None = None
+    login_ip: str | None = None
+    login_agent: str | None = None
 
     def __init__(self, now: int) -> None:
         self.now = now  # when the session was opened
-        self.base: Record | None = None  # the record this request builds on
-        self.opened_id: str | None = None  # the id the client came with
-        self.sealed = ""  # client-kept: the very seal that was opened
-        self.pointer = False  # opened through a pointer: no cookie, no rotation
-        self.stale = False  # opened with the token of a closed record
-        self.phase = OPEN
-        self.bound_ip = ""  # the address a new session is bound to, under ``session_ip``
-        self.events: list[Event] = []
-        self.token: Token | None = None  # the new identity, once there is one
-        self.unsent = False  # ``token`` names a stored record the client does not know yet
-        self.storage = DEFAULT_STORAGE
-        self.queue: list[tuple[str, str, Any]] = []
-        self.shut = False  # destroyed as a whole: writes raise until start()
-        self.committed = False  # commit() was called and nothing written since
-        self.refused = False  # the address verdict went against a login
-        self.end_others = False
-        self._reset()
 
-    def _reset(self) -> None:
-        """Build on ``base`` as it is: no change, no wish."""
-        self.original = _NOTHING  # storage "global" as it was opened
-        self.loaded: dict[str, dict[str, Any]] = {}  # storages as they were decoded; nobody changes these dicts
-        self.encoded: dict[str, bytes] = {}  # changed storages, as the next record will hold them
-        self.rest = b""  # the payload's second segment as it was opened
-        self.meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
-        self.others: dict[str, dict[str, Any]] = {}  # materialised storages but the current one
-        self.cleared: set[str] = set()
-        self.replays: dict[str, dict[str, Replay]] = {}
-        self.logins: dict[str, Login | None] = {}  # changed login states; None: logged out
-        self.attempts: dict[str, tuple[bool, int]] = {}  # (reset, added)
-        self.owner: Any = UNSET  # the new owner, where it changes
-        self.released = False  # a logout gives the owner free if nobody else is logged in
-        self.wiped = False  # nothing of what was there before survives
-        self.destroyed = False
-        self.rotating = False
-        self.logged_in = False
-        self.adopted = False
-        self.grace = 0
-        self.lifetime: Any = UNSET
-        self.persistent: bool | None = None
-        self.login_ip: str | None = None
-        self.login_agent: str | None = None
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            self.__dict__.pop(name, None)
+
+    def note(self, name: str, at: int, reason: str = "", *, handle: str | None = None, user: str | None = None) -> None:
+        """Remember an event, to be told after the store has answered."""
+        self.events = (*self.events, Event(name, handle, at, reason, user))
 
     def adopt(self, record: Record) -> dict[str, Any]:
         """Build on *record*; the items of storage ``global``. Raises ``ValueError`` for a damaged payload."""
-        original, rest = split(record.payload)
-        data = codec.decode(original)
-        self.base, self.original, self.rest = record, original, rest
-        self.loaded[DEFAULT_STORAGE] = data
-        self.meta = None if rest else EMPTY_META
-        return data
+        self.original, self.rest = split(record.payload)
+        self.loaded = codec.decode(self.original)
+        self.base = record
+        self.meta = None if self.rest else EMPTY_META
+        return self.loaded
 
     def rebase(self, record: Record | None) -> None:
-        """What was wished is done; *record* is what is kept now. Live data stays where it is."""
-        others = self.others
-        self._reset()
-        self.others = others
+        """What was wished is done; *record* is what is kept now. The live data stays where it is."""
+        self._forget(*_DONE)
         self.base = record
         if record is not None:
             self.original, self.rest = split(record.payload)
@@ -155,12 +141,21 @@ class State:
 
     def wipe(self) -> None:
         """Nothing of what was there before survives; nobody owns what comes now."""
-        self.wiped = True
-        self.queue = []
-        self.others, self.loaded, self.cleared, self.replays = {}, {}, set(), {}
-        self.logins, self.attempts = {}, {}
-        self.owner, self.released, self.logged_in = None, False, False
-        self.lifetime, self.persistent = UNSET, None
+        self._forget(*_DROPPED)
+        self.wiped, self.owner = True, None
+
+    def replay_of(self, storage: str, key: str) -> Replay | None:
+        """The ``update_with`` calls on *key*, if there were any."""
+        return self.replays.get(storage, _EMPTY).get(key)
+
+    def keep_replay(self, storage: str, key: str, replay: Replay) -> None:
+        """Remember them."""
+        self.replays = {**self.replays, storage: {**self.replays.get(storage, _EMPTY), key: replay}}
+
+    def drop_replay(self, storage: str, key: str | None = None) -> None:
+        """A plain assignment to *key* (a clear, without one) discards them."""
+        kept = {} if key is None else {k: v for k, v in self.replays.get(storage, _EMPTY).items() if k != key}
+        self.replays = {**self.replays, storage: kept}
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -234,28 +229,18 @@ class State:
 
         Raises ``SessionSerializationError`` and ``SessionTooLargeError`` for values that cannot be kept.
         """
-        self.encoded = {}
+        encoded = {}
         for storage, data in live.items():
-            original = self._original(storage)
-            loaded = self.loaded.get(storage)
-            if loaded is None:
-                loaded = codec.decode(original)
-            new = codec.encode_if_changed(data, original, loaded, storage)
+            loaded = self.loaded if storage == DEFAULT_STORAGE and not self.wiped else None
+            new = codec.encode_if_changed(data, self._original(storage), loaded, storage)
             if new is not None:
-                self.encoded[storage] = new
-        return bool(self.encoded) or self.wishes()
+                encoded[storage] = new
+        self.encoded = encoded
+        return bool(encoded) or self.wishes()
 
     def wishes(self) -> bool:
         """Whether anything but plain data was changed."""
-        return bool(
-            self.logins
-            or self.attempts
-            or self.wiped
-            or self.cleared
-            or self.rotating
-            or self.lifetime is not UNSET
-            or self.owner is not UNSET
-        )
+        return not _WISHES.isdisjoint(self.__dict__)
 
     def draft(
         self,
@@ -272,19 +257,15 @@ class State:
         ``None``: nothing would be left to keep.
         Raises ``SessionSerializationError`` and ``SessionTooLargeError`` for values that cannot be kept.
         """
-        if self.wiped:
-            base_meta, held = EMPTY_META, _NOTHING
-        elif base is None:
+        if self.wiped or base is None:
             base_meta, held = EMPTY_META, _NOTHING
         elif base is self.base:
             base_meta, held = self.seen(), self.original
         else:
             held, rest = split(base.payload)
             base_meta = read_meta(rest)
-        if self.wiped or base is self.base:
-            storages = self.encoded  # by changed(), which every commit asks first
-        else:
-            storages = self._merged(live, held, base_meta)
+        own = self.wiped or base is self.base
+        storages = self.encoded if own else self._merged(live, held, base_meta)  # changed() encoded, at every commit
         data = storages.get(DEFAULT_STORAGE, held)
         meta = self._overlay(base_meta, storages, fresh=base is None or self.wiped)
         lifetime = (
@@ -328,7 +309,7 @@ class State:
             handle, digest, version = base.id, base.digest, base.version + 1
         return Record(handle, digest, owner, created, active, expires, over, lifetime, ip, agent, version, payload)
 
-    def _overlay(self, newer: Meta, storages: dict[str, bytes], *, fresh: bool) -> Meta:
+    def _overlay(self, newer: Meta, storages: Mapping[str, bytes], *, fresh: bool) -> Meta:
         """*newer* with this request's login states, attempts, storages and lifetime on it; itself when none."""
         others = {name: data for name, data in storages.items() if name != DEFAULT_STORAGE}
         ip = self.bound_ip if fresh else newer.ip

@@ -61,7 +61,7 @@ class Storages(Kernel):
         self._writable()
         codec.check_item(key, value)
         self._items(storage)[key] = value
-        self._touch().replays.get(storage, {}).pop(key, None)
+        self._touch().drop_replay(storage, key)
         return self
 
     def typed(self, key: str, type: type[T]) -> T:
@@ -84,8 +84,7 @@ class Storages(Kernel):
         self._writable()
         state = self._touch()
         value = dict.get(self, key, changes.ABSENT)
-        replays = state.replays.setdefault(state.storage, {})
-        replay = replays.get(key)
+        replay = state.replay_of(state.storage, key)
         if replay is None:
             before = state.stored_items(state.storage).get(key, changes.ABSENT)
             same = value is before if changes.ABSENT in (value, before) else changes.same(value, before)
@@ -93,7 +92,7 @@ class Storages(Kernel):
         result = changes.rerun(function, value, default)
         codec.check_item(key, result)
         replay.calls.append((function, default))
-        replays[key] = replay
+        state.keep_replay(state.storage, key, replay)
         dict.__setitem__(self, key, result)
         return result
 
@@ -104,14 +103,14 @@ class Storages(Kernel):
         self._writable()
         codec.check_item(key, value)
         state = self._touch()
-        state.queue.append((state.storage, key, value))
+        state.queue = (*state.queue, (state.storage, key, value))
         return self
 
     def save(self, storage: str | None = None) -> bool:
         """Set every queued item, in *storage* or where each was put; ``False`` when none was queued."""
         self._writable()
         state = self._touch()
-        queue, state.queue = state.queue, []
+        queue, state.queue = state.queue, ()
         for put_in, key, value in queue:
             self.set_to(key, value, storage or put_in)
         return bool(queue)
@@ -119,7 +118,7 @@ class Storages(Kernel):
     def dequeue(self) -> int:
         """Drop the queue; how many items were in it."""
         state = self._touch()
-        count, state.queue = len(state.queue), []
+        count, state.queue = len(state.queue), ()
         return count
 
     # -- storages ----------------------------------------------------------------------------------------------
@@ -134,9 +133,9 @@ class Storages(Kernel):
         state = self._touch()
         if _storage_name(name) != state.storage:
             items = self._items(name)
-            state.others[state.storage] = dict(self)
+            kept = {storage: data for storage, data in state.others.items() if storage != name}
+            state.others = {**kept, state.storage: dict(self)}
             self._pour(items)
-            del state.others[name]
             state.storage = name
         return self
 
@@ -157,9 +156,9 @@ class Storages(Kernel):
         if name == state.storage:
             dict.clear(self)
         else:
-            state.others[name] = {}
-        state.cleared.add(name)
-        state.replays.pop(name, None)
+            state.others = {**state.others, name: {}}
+        state.cleared |= {name}
+        state.drop_replay(name)
         self._end_login(name)
         return self
 
@@ -193,7 +192,7 @@ class Storages(Kernel):
         if storage == state.storage:
             return self
         if storage not in state.others:
-            state.others[storage] = state.stored_items(storage)
+            state.others = {**state.others, storage: state.stored_items(storage)}
         return state.others[storage]
 
 

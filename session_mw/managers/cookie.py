@@ -99,13 +99,8 @@ class CookieManager:
         if early:
             return LEAVE  # there is nothing to write but the cookie
         base = state.base
-        if not state.changed(live):
-            if (
-                base is None
-                or not touch_due(base, now, self._limits)
-                or now - state.now >= self._limits.interval  # a slow answer must not overtake a newer seal
-            ):
-                return LEAVE
+        if not state.changed(live) and not self._reseal_due(state, now):
+            return LEAVE
         token = state.token
         if token is None and (base is None or state.destroyed):
             token = mint(random(RANDOM_BYTES))
@@ -119,3 +114,8 @@ class CookieManager:
         contents = Contents(record.id, now, record.created_at, record.expires_at, record.absolute_expires_at, body)
         max_age = record.absolute_expires_at - now if persistent else None
         return Verdict(Action.SET, self._sealer.seal(contents, random(NONCE_BYTES)), max_age)
+
+    def _reseal_due(self, state: State, now: int) -> bool:
+        """Whether the idle deadline should slide; never by a slow answer, which might overtake a newer seal."""
+        base = state.base
+        return base is not None and now - state.now < self._limits.interval and touch_due(base, now, self._limits)

@@ -31,7 +31,7 @@ from ..core.operations import (
 )
 from ..core.record import Record, followed, pointer
 from ..core.seal import NONCE_BYTES, PayloadSealer
-from ..core.state import OPEN, Event, State
+from ..core.state import OPEN, State
 from ..core.tokens import RANDOM_BYTES, Token, digest, matches, mint, split
 from ..errors import SealError, StoreConflictError, StoreError
 from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict
@@ -132,7 +132,7 @@ class StoreManager:
         changed = state.changed(live)
         if state.stale and not state.logged_in:
             if changed or state.destroyed:
-                state.events.append(Event("dropped", None, now, "stale_token"))
+                state.note("dropped", now, "stale_token")
             return LEAVE
         if early and (state.logged_in or state.wiped):
             return LEAVE  # who is logged in must not be written under the old token
@@ -147,12 +147,13 @@ class StoreManager:
         return self._announce(state, now)
 
     def _change(self, state: State, live: Live, now: int, random: Random, *, early: bool) -> Flow[Verdict]:
-        if state.base is None or (state.rotating or state.wiped) and not early:
+        if state.base is None or ((state.rotating or state.wiped) and not early):
             verdict = yield from self._replace(state, live, now, random)
         else:
-            rotating, grace = state.rotating, self._grace(state)
+            pending, grace = state.rotating and early, self._grace(state)
             verdict = yield from self._save(state, live, state.base, now, random)
-            state.rotating, state.grace = rotating and early, grace
+            if pending:
+                state.rotating, state.grace = True, grace
         if state.end_others and state.base is not None and state.base.user_id is not None and not early:
             state.end_others = False
             yield DeleteUser(state.base.user_id, state.base.id)
@@ -257,7 +258,7 @@ class StoreManager:
 
     def _drop(self, state: State, now: int) -> Verdict:
         """The session ended meanwhile: nothing of this request is kept, and the browser's cookie may be a newer one."""
-        state.events.append(Event("dropped", state.opened_id, now, "gone"))
+        state.note("dropped", now, "gone", handle=state.opened_id)
         state.rebase(None)
         state.token, state.stale, state.unsent = None, True, False
         return LEAVE
