@@ -1,0 +1,100 @@
+"""What the cases of the kit store and look at: sample records, and assertions about what is found."""
+
+# ruff: noqa: S101  (asserting is what this module is for)
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from msgspec import structs
+
+from ..core.operations import Close, Create, Flow, ListUser, Load, Operation, Outcome
+from ..core.record import Record
+from ..core.tokens import RANDOM_BYTES, mint
+from .contract_face import Face
+
+__all__ = [
+    "NOW",
+    "a_closed",
+    "assert_closed",
+    "assert_payload",
+    "assert_record",
+    "following",
+    "listed",
+    "new_id",
+    "new_record",
+    "once",
+]
+
+NOW = 1_700_000_000
+
+
+def new_id() -> str:
+    """A fresh id of the right shape."""
+    return mint(secrets.token_bytes(RANDOM_BYTES)).id
+
+
+def new_record(id: str | None = None, **changes: Any) -> Record:
+    """A live record of version 1 under *id* (a fresh one by default), with *changes*."""
+    record = Record(
+        id=id or new_id(),
+        digest=secrets.token_bytes(32),
+        user_id="alice",
+        created_at=NOW,
+        last_activity=NOW,
+        expires_at=NOW + 7200,
+        absolute_expires_at=NOW + 604_800,
+        lifetime=None,
+        login_ip=None,
+        login_user_agent=None,
+        version=1,
+        payload=b'{"a":1}',
+    )
+    return structs.replace(record, **changes)
+
+
+def following(record: Record, **changes: Any) -> Record:
+    """*record* with the next version and *changes*."""
+    return structs.replace(record, version=record.version + 1, **changes)
+
+
+def once(operation: Operation) -> Flow[Any]:
+    """A flow of one operation."""
+    answer = yield operation
+    return answer
+
+
+def a_closed(face: Face, until: int = NOW + 60) -> Record:
+    """A record that was just closed, as it was before."""
+    record = new_record()
+    face.ask(Create(record))
+    outcome = face.ask(Close(record.id, record.version, until=until))
+    assert outcome is Outcome.DELETED, f"close answered {outcome}"
+    return record
+
+
+def listed(face: Face, user_id: str = "alice") -> list[str]:
+    return [record.id for record in face.ask(ListUser(user_id))]
+
+
+def assert_record(face: Face, record: Record) -> None:
+    found = face.ask(Load(record.id))
+    assert found is not None, "a record is not there any more"
+    for field in Record.__struct_fields__:
+        assert getattr(found, field) == getattr(record, field), f"{field} is not what was stored last"
+
+
+def assert_payload(face: Face, id: str, payload: bytes) -> None:
+    found = face.ask(Load(id))
+    assert type(found.payload) is bytes, f"the payload came back as {type(found.payload).__name__}"
+    assert found.payload == payload, f"a payload of {len(payload)} bytes changed on the way"
+
+
+def assert_closed(face: Face, record: Record, until: int, successor: str | None) -> None:
+    found = face.ask(Load(record.id))
+    assert found is not None, "a closed record answers load"
+    kept = (found.id, found.closed, found.digest, found.expires_at, found.successor)
+    wanted = (record.id, True, record.digest, until, successor)
+    assert kept == wanted, "a closed record keeps id and digest, its deadline and its successor"
+    rest = (found.user_id, found.payload, found.login_ip, found.login_user_agent, found.lifetime)
+    assert rest == (None, b"", None, None, None), "a closed record keeps something of the session"

@@ -1,0 +1,108 @@
+"""A store from its URL, such as ``sqlite:///sessions.db?durable=1``.
+
+Decided here: the schemes, and the module that serves each, imported when its scheme is asked for. Such a module has a
+function ``from_url(url: StoreURL)``. A URL may hold a password, so no error shows more of it than its scheme and the
+names of its options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from ..core.operations import AnyStore
+from ..errors import ConfigurationError
+
+__all__ = ["SCHEMES", "StoreURL", "file_path", "flag", "options", "store_from_url"]
+
+SCHEMES: dict[str, str] = {
+    "memory": "memory",
+    "sqlite": "sqlite",
+}
+"""Scheme -> module of this package."""
+
+
+class StoreURL(NamedTuple):
+    """A URL taken apart. ``query`` is its options as texts; ``text`` the whole, which may hold a password."""
+
+    scheme: str
+    netloc: str
+    path: str
+    query: dict[str, str]
+    text: str
+
+    def __repr__(self) -> str:
+        return f"<StoreURL {self.scheme}>"
+
+
+def store_from_url(url: str) -> AnyStore:
+    """The store that *url* names. Raises ConfigurationError for a scheme, option or value that nobody knows."""
+    from urllib.parse import parse_qsl, urlsplit
+
+    scheme, colon, _ = url.partition(":")
+    scheme = scheme.lower()
+    if not colon or scheme not in SCHEMES:
+        what = f"unknown store scheme {scheme!r}" if colon and scheme else "a store URL starts with its scheme"
+        raise ConfigurationError(f"{what}{_nearest(scheme if colon else '', SCHEMES)}; known: {_list(SCHEMES)}")
+    try:
+        parts = urlsplit(url)
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError as error:
+        raise ConfigurationError(f"the {scheme}: URL cannot be read; percent-encode special characters") from error
+    if parts.fragment:
+        raise ConfigurationError(f"the {scheme}: URL has a fragment; write # as %23")
+    query = dict(pairs)
+    if len(query) != len(pairs):
+        raise ConfigurationError(f"the {scheme}: URL gives an option twice")
+    module = import_module(f".{SCHEMES[scheme]}", __package__)
+    store: AnyStore = module.from_url(StoreURL(scheme, parts.netloc, parts.path, query, url))
+    return store
+
+
+def options(url: StoreURL, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """The options of *url* as keyword arguments: *known* maps each name to what makes a value of its text.
+
+    Raises ConfigurationError for an unknown name or a text that is refused with ValueError.
+    """
+    made: dict[str, Any] = {}
+    for name, text in url.query.items():
+        if name not in known:
+            raise ConfigurationError(
+                f"a {url.scheme}: URL has no option {name!r}{_nearest(name, known)}; known: {_list(known)}"
+            )
+        try:
+            made[name] = known[name](text)
+        except ValueError as error:
+            raise ConfigurationError(f"the option {name!r} of a {url.scheme}: URL has a bad value") from error
+    return made
+
+
+def flag(text: str) -> bool:
+    """``1``, ``true``, ``yes``, ``on`` or their opposites; else ValueError."""
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in known:
+        raise ValueError("neither yes nor no")
+    return known[text.lower()]
+
+
+def file_path(url: StoreURL) -> str:
+    """The path of ``scheme:///relative`` or ``scheme:////absolute``. Raises ConfigurationError."""
+    if url.netloc or not url.path.startswith("/") or url.path == "/":
+        raise ConfigurationError(
+            f"a {url.scheme}: URL is {url.scheme}:///relative/path or {url.scheme}:////absolute/path"
+        )
+    from urllib.parse import unquote
+
+    return unquote(url.path[1:], errors="surrogateescape")
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _list(known: Mapping[str, object]) -> str:
+    return ", ".join(sorted(known))

@@ -1,0 +1,101 @@
+"""Stores from URLs: what is understood, and that refusals help without showing a password."""
+
+from __future__ import annotations
+
+import pytest
+
+from session_mw.errors import ConfigurationError
+from session_mw.stores import url as urls
+from session_mw.stores.memory import MemoryStore
+from session_mw.stores.sqlite import SQLiteStore
+from session_mw.stores.url import StoreURL, flag, store_from_url
+
+
+def test_memory():
+    store = store_from_url("memory:?max_sessions=5")
+    assert isinstance(store, MemoryStore)
+    assert repr(store) == "<MemoryStore 0 of 5>"
+    assert repr(store_from_url("memory:")) == "<MemoryStore 0 of 100000>"
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///file.db", "file.db"),
+        ("sqlite:///sub/file%20%23%3F.db", "sub/file #?.db"),
+        ("SQLite:///file.db?durable=1&lock_timeout=2.5&table=web", "file.db"),
+    ],
+)
+def test_sqlite_relative(url, path, tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = store_from_url(url)
+    assert isinstance(store, SQLiteStore)
+    assert repr(store) == f"<SQLiteStore {tmp_path / path}>"
+    store.initialize()
+    assert (tmp_path / path).is_file()
+    store.teardown()
+
+
+def test_sqlite_absolute_with_options(tmp_path):
+    store = store_from_url(f"sqlite:///{tmp_path}/a.db?durable=yes&lock_timeout=0.5&table=web")
+    store.initialize()
+    connection = store._pool.acquire()
+    connection.lock.release()
+    found = [connection.cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "busy_timeout")]
+    tables = {row[0] for row in connection.cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    store.teardown()
+    assert (tmp_path / "a.db").is_file()
+    assert found == [2, 500]
+    assert tables == {"web"}
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("sqllite:///x", r"unknown store scheme 'sqllite', did you mean 'sqlite'\?; known: .*memory.*sqlite"),
+        ("xyzzy://user:hunter2@host", "unknown store scheme 'xyzzy'; known: .*memory"),
+        ("sessions.db", "a store URL starts with its scheme; known: .*sqlite"),
+        ("", "a store URL starts with its scheme"),
+        (":memory:", "a store URL starts with its scheme"),
+        ("memory://host", "a memory: URL has no path"),
+        ("memory:5", "a memory: URL has no path"),
+        ("memory:?max_session=5", r"no option 'max_session', did you mean 'max_sessions'\?; known: max_sessions"),
+        ("memory:?max_sessions=many", "option 'max_sessions' of a memory: URL has a bad value"),
+        ("memory:?max_sessions=0", "max_sessions must be"),
+        ("memory:?max_sessions=1&max_sessions=2", "gives an option twice"),
+        ("memory:?max_sessions", "cannot be read"),
+        ("memory:#x", "write # as %23"),
+        ("sqlite:file.db", "sqlite:///relative/path or sqlite:////absolute/path"),
+        ("sqlite://file.db", "sqlite:///relative/path"),
+        ("sqlite:///", "sqlite:///relative/path"),
+        ("sqlite://[x/y", "cannot be read"),
+        ("sqlite:///x.db?durable=maybe", "option 'durable' of a sqlite: URL has a bad value"),
+        ("sqlite:///x.db?lock_timeout=nan", "lock_timeout must be"),
+        ("sqlite:///:memory:", "for records in memory use MemoryStore"),
+        ("sqlite:///a%00b", "needs the path of a file"),
+    ],
+)
+def test_a_refusal_names_what_is_wrong(url, says):
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        store_from_url(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", True), ("True", True), ("on", True), ("0", False), ("no", False)])
+def test_flags(text, value):
+    assert flag(text) is value
+
+
+def test_a_url_taken_apart_does_not_show_its_password():
+    assert repr(StoreURL("redis", "u:hunter2@h", "/0", {}, "redis://u:hunter2@h/0")) == "<StoreURL redis>"
+
+
+def test_every_scheme_has_its_module():
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    for module in set(urls.SCHEMES.values()):
+        assert find_spec(f"session_mw.stores.{module}") is not None
+    for module in ("memory", "sqlite"):
+        assert callable(import_module(f"session_mw.stores.{module}").from_url)
