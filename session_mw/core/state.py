@@ -82,6 +82,7 @@ class State:
     bound_ip = ""  # the address a new session is bound to, under ``session_ip``
     token: Token | None = None  # the new identity, once there is one
     unsent = False  # ``token`` names a stored record the client does not know yet
+    emptied = False  # the record of the client's cookie is gone, and the cookie has still to be cleared
     events: tuple[Event, ...] = ()
 
     # the data

@@ -138,20 +138,22 @@ class StoreManager:
             return LEAVE  # who is logged in must not be written under the old token
         if not changed and not state.end_others:
             if base is not None and touch_due(base, now, self._limits):
-                return self._touch(state, base, now)
-            return self._announce(state, now) if state.unsent and not early else LEAVE
+                return self._touch(state, base, now, early=early)
+            return self._announce(state, now, early=early) if state.unsent or state.emptied else LEAVE
         return self._change(state, live, now, random, early=early)
 
-    def _touch(self, state: State, base: Record, now: int) -> Flow[Verdict]:
-        yield Touch(base.id, now, slide(base, now, self._limits))
-        return self._announce(state, now)
+    def _touch(self, state: State, base: Record, now: int, *, early: bool) -> Flow[Verdict]:
+        until = slide(base, now, self._limits)
+        if (yield Touch(base.id, now, until)) is True:  # not again when this request commits again
+            state.base = msgspec.structs.replace(base, last_activity=now, expires_at=until)
+        return self._announce(state, now, early=early)
 
     def _change(self, state: State, live: Live, now: int, random: Random, *, early: bool) -> Flow[Verdict]:
         if state.base is None or ((state.rotating or state.wiped) and not early):
-            verdict = yield from self._replace(state, live, now, random)
+            verdict = yield from self._replace(state, live, now, random, early=early)
         else:
             pending, grace = state.rotating and early, self._grace(state)
-            verdict = yield from self._save(state, live, state.base, now, random)
+            verdict = yield from self._save(state, live, state.base, now, random, early=early)
             if pending:
                 state.rotating, state.grace = True, grace
         if state.end_others and state.base is not None and state.base.user_id is not None and not early:
@@ -159,16 +161,22 @@ class StoreManager:
             yield DeleteUser(state.base.user_id, state.base.id)
         return verdict
 
-    def _announce(self, state: State, now: int) -> Verdict:
-        """The cookie for a record whose token the client does not know yet; none where it does."""
+    def _announce(self, state: State, now: int, *, early: bool) -> Verdict:
+        """The cookie for a record whose token the client does not know yet, once headers can be sent."""
         base = state.base
-        if not state.unsent or state.phase != OPEN or base is None or state.token is None:
+        if early or state.phase != OPEN:
+            return LEAVE
+        if state.emptied:
+            state.emptied = False
+            if base is None:
+                return CLEAR
+        if not state.unsent or base is None or state.token is None:
             return LEAVE
         state.unsent = False
         max_age = base.absolute_expires_at - now if self._persistent or state.is_persistent() else None
         return Verdict(Action.SET, state.token.text, max_age)
 
-    def _save(self, state: State, live: Live, base: Record, now: int, random: Random) -> Flow[Verdict]:
+    def _save(self, state: State, live: Live, base: Record, now: int, random: Random, *, early: bool) -> Flow[Verdict]:
         """Change a session that goes on under its id."""
         newer: Record | None = base
         for _ in range(TRIES):
@@ -182,24 +190,24 @@ class StoreManager:
                 payload_only = record.last_activity == newer.last_activity and not state.wishes()
                 outcome = yield Save(self._seal(record, random), newer.version, payload_only)
             if outcome in (Outcome.SAVED, Outcome.DELETED):
-                own = newer.id == state.opened_id and state.phase == OPEN
                 state.rebase(record)
                 if record is None:
-                    state.unsent = False
-                    return CLEAR if own else LEAVE
-                return self._announce(state, now)
+                    state.unsent, state.emptied = False, state.emptied or newer.id == state.opened_id
+                return self._announce(state, now, early=early)
             newer = yield from self._newer(newer, now)
         raise StoreConflictError(TRIES)
 
-    def _replace(self, state: State, live: Live, now: int, random: Random) -> Flow[Verdict]:
+    def _replace(self, state: State, live: Live, now: int, random: Random, *, early: bool) -> Flow[Verdict]:
         """End the opened session, if there is one, and begin a new one, if there is anything to keep."""
         base = newer = state.base
         token = state.token or mint(random(RANDOM_BYTES))
         for _ in range(TRIES):
             if newer is None and base is not None and not state.logged_in:
                 return self._drop(state, now)
-            if newer is not None and newer is not base and not (state.logged_in or state.wiped):
-                return (yield from self._save(state, live, newer, now, random))  # somebody else has just rotated it
+            moved = newer is not None and base is not None and newer.id != base.id  # somebody else has just rotated it
+            if newer is not None and moved and not (state.logged_in or state.wiped):
+                state.token = None
+                return (yield from self._save(state, live, newer, now, random, early=early))
             record = state.draft(live, newer, now, self._limits, token, digest(token.secret))
             outcome = yield from self._swap(state, record, newer, now, random)
             if outcome in (Outcome.SAVED, Outcome.DELETED):
@@ -207,9 +215,10 @@ class StoreManager:
                 state.rebase(record)
                 state.token, state.stale = token if record else None, False
                 if record is None:
-                    return CLEAR if newer is not None and not by_pointer and state.phase == OPEN else LEAVE
-                state.unsent = True
-                return self._announce(state, now)
+                    state.emptied = state.emptied or (newer is not None and not by_pointer)
+                else:
+                    state.unsent = True
+                return self._announce(state, now, early=early)
             newer = None if newer is None else (yield from self._newer(newer, now))
         raise StoreConflictError(TRIES)
 
