@@ -39,11 +39,9 @@ class Account(Storages):
         owner = None if user_id is None else logins.owner_id(user_id)
         layer = self._layer
         if ip is not None:
-            given, ip = ip, normalise_address(ip)
+            ip = normalise_address(ip) if isinstance(ip, str) else None
             if ip is None:
-                raise ValueError(
-                    f"login(ip=…): not an address of {len(given)} characters; to name who it is, user_id=…"
-                )
+                raise ValueError("login(ip=…): this is no address; to name who logs in: login(user_id=…)")
             if not layer.strict_ip:
                 raise SessionLogicError(
                     "login(ip=…) needs strict_session_ip=True; without it no login is held to an ip"

@@ -136,6 +136,8 @@ class Kernel(LazyDict):
         return tokens.mint(self._layer.random(tokens.RANDOM_BYTES))
 
     def _rotate(self, state: State) -> str:
+        """A new identity at commit; the one already planned, if there is one, for it has been shown."""
         state.rotating = True
-        state.token = self._mint()
+        if state.token is None or state.token.id == state.handle:
+            state.token = self._mint()
         return state.token.id

@@ -82,6 +82,8 @@ class Session(Account):
         if state.phase == OVER:
             raise SessionClosedError("the request is over; a session can no longer be written")
         existed = not state.destroyed and (state.base is not None or bool(any(self._live().values())))
+        if state.phase != OPEN and existed:
+            self._layer.check_late_write(self)
         owner = state.user_id()
         if not state.shut:
             self._wipe(state)
@@ -142,6 +144,10 @@ class Session(Account):
         Raises ``InvalidSessionIdError`` when *token* is not shaped like one.
         """
         if token is not None and self._state is None:
+            if self._started:
+                raise SessionClosedError(
+                    "start(token) needs a new cookie, but the response has started; call it earlier"
+                )
             self._layer.adopt(self, token)
             return True
         state = self._changing("start()")

@@ -209,7 +209,7 @@ class State:
 
     def storage_names(self) -> list[str]:
         """Every storage that may hold something, the current one included."""
-        return list({DEFAULT_STORAGE: 0, **dict.fromkeys(self.kept().storages), **dict.fromkeys(self.others)})
+        return list(dict.fromkeys((DEFAULT_STORAGE, self.storage, *self.kept().storages, *self.others)))
 
     def stored_items(self, storage: str) -> dict[str, Any]:
         """A fresh copy of what *storage* held when it was opened (nothing, once cleared)."""
