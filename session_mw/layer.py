@@ -18,7 +18,6 @@ from .core.client import clean_user_agent
 from .core.lifetime import Limits
 from .core.login import with_ip_change
 from .core.operations import AsyncStore, Consult, Flow, Store
-from .core.payload import read_meta, split
 from .core.record import SessionRecord
 from .core.runners import arun, run, run_ready
 from .core.session import Session
@@ -183,27 +182,32 @@ class SessionLayer:
         values = self.read_cookies(self._reader.cookies(session._source))
         self._fill(session, values)
 
-    def _fill(self, session: Session, values: list[str]) -> None:
-        home: Home = session._home
+    def _state(self, session: Session) -> State:
         state = State(self.now())
         state.phase = STARTED if session._started else OPEN
+        state.tells = self._tells
+        return state
+
+    def _fill(self, session: Session, values: list[str]) -> None:
+        home: Home = session._home
+        state = self._state(session)
         opened = home.manager.open(values, state.now)
         if is_flow(opened) or self._judged or session._ip_callback is not None:
             if self.config.awaits or (is_flow(opened) and home.store is None):
                 raise SessionStateError("this session must be awaited first: await session.load()")
             opened = run(self._judge(session, state, opened), home.store)
-        self._take(session, state, cast("Opened", opened))
+        state = self._take(session, state, cast("Opened", opened))
         if state.events:
             self.tell(state)
 
     async def afill(self, session: Session) -> None:
         """``fill``, where the store or a callback must be awaited."""
         home: Home = session._home
-        state = State(self.now())
+        state = self._state(session)
         opened = home.manager.open(self.read_cookies(self._reader.cookies(session._source)), state.now)
         opened = await arun(self._judge(session, state, opened), home.astore)
-        self._take(session, state, opened)
-        await self.atell(state)
+        if session._state is None:  # another task may have been faster
+            await self.atell(self._take(session, state, opened))
 
     def adopt(self, session: Session, token: str) -> None:
         """``start(token)``: open *token* instead of the client's cookie, to be rotated at commit."""
@@ -225,10 +229,13 @@ class SessionLayer:
         record = opened.record
         if record is None or not (self._judged or session._ip_callback is not None):
             return opened
-        if self.config.session_ip:
-            bound = read_meta(split(record.payload)[1]).ip
-            if bound and not self.same_address(session._source, bound):
-                return Opened(reason="address")
+        try:
+            state.adopt(record)
+            bound = state.seen().ip
+        except ValueError:
+            return Opened(reason="corrupt")
+        if self.config.session_ip and bound and not self.same_address(session._source, bound):
+            return Opened(reason="address")
         if self.config.on_validate is not None:
             allowed = yield from self._consult(self.config.on_validate, SessionRecord.of(record))
             if allowed is not True:
@@ -239,7 +246,6 @@ class SessionLayer:
 
     def _judge_address(self, session: Session, state: State, record: Any) -> Flow[None]:
         """A strict login from elsewhere: ask, and end it or note where it went."""
-        state.adopt(record)
         here = self.address(session._source)
         moved = {
             storage: login
@@ -250,12 +256,24 @@ class SessionLayer:
         for storage, login in moved.items():
             keep = False
             if callback is not None and here is not None:
-                keep = (yield from self._consult(callback, session, login.ip, list(login.ip_changes))) is False
+                view = self._view(session, record)
+                keep = (yield from self._consult(callback, view, login.ip, list(login.ip_changes))) is False
             state.note("ip_changed", state.now, "kept" if keep else "ended", handle=record.id, user=record.user_id)
             if not keep:
                 state.refused = True
                 return
             state.logins = {**state.logins, storage: with_ip_change(login, here or "", state.now)}
+
+    def _view(self, session: Session, record: Any) -> Session:
+        """What *record* holds, for a callback to look at: *session* itself is not open yet."""
+        view = Session(self, session._source, session._home)
+        state = State(self.now())
+        state.phase = OVER
+        data = state.adopt(record)
+        state.opened_id = record.id
+        view._state = state
+        view._pour(data)
+        return view
 
     def _consult(self, callback: Any, *arguments: Any) -> Flow[Any]:
         """What a deciding callback says; one that fails decides against."""
@@ -265,17 +283,15 @@ class SessionLayer:
             logger.exception("session_mw: %r failed; the session is refused", _name_of(callback))
             return None
 
-    def _take(self, session: Session, state: State, opened: Opened) -> None:
-        """Pour what opened into *session*."""
+    def _take(self, session: Session, state: State, opened: Opened) -> State:
+        """Pour what opened into *session*; its state."""
         record = opened.record
         data: dict[str, Any] = {}
         if record is not None:
             try:
                 data = state.adopt(record)
-                state.seen() if self._judged else None
             except ValueError:
                 opened, record = Opened(reason="corrupt"), None
-                state = State(state.now)
             else:
                 state.opened_id = record.id
                 if opened.pointer:
@@ -288,6 +304,8 @@ class SessionLayer:
                 elif self._tells:
                     state.note("open", state.now, handle=record.id, user=record.user_id)
         if record is None:
+            if state.base is not None:  # nothing of what was refused may stay
+                state = self._state(session)
             state.stale = opened.stale
             if opened.reason:
                 state.note("refused", state.now, opened.reason)
@@ -295,6 +313,7 @@ class SessionLayer:
             state.bound_ip = self.address(session._source) or ""
         session._state = state
         session._pour(data)
+        return state
 
     # -- committing ---------------------------------------------------------------------------------------------
 
@@ -366,12 +385,16 @@ class SessionLayer:
         state.phase = STARTED  # in place: no cookie can be sent
         return self._run(session, self._plan(session, state))
 
-    def late(self, session: Session) -> Verdict | Awaitable[Verdict]:
-        """The app has returned: write what it changed after its response started."""
+    def late(self, session: Session, *, failed: bool = False) -> Verdict | Awaitable[Verdict]:
+        """The app has returned or raised: write what it changed after its response started."""
         state = session._state
         if state is None or state.phase != STARTED:
             return LEAVE
+        if failed:
+            state.queue = ()
         if self.may_write_late(session):
+            if state.queue:
+                session.save()
             return self._run(session, self._plan(session, state))
         if state.changed(session._live()):
             state.note("dropped", self.now(), "late", handle=state.handle)
@@ -383,7 +406,8 @@ class SessionLayer:
         if state is None:
             return
         try:
-            left = self.late(session) if state.phase == STARTED else self.fail(session) if failed else LEAVE
+            started = state.phase == STARTED
+            left = self.late(session, failed=failed) if started else self.fail(session) if failed else LEAVE
             if not isinstance(left, Verdict):
                 await left
         finally:
@@ -444,7 +468,8 @@ class SessionLayer:
 
     def _warn_insecure(self, source: Any) -> None:
         """Once: browsers keep a Secure cookie over plain http only on hosts they trust (W3C Secure Contexts §3.1)."""
-        host = (self._reader.header(source, "host") or "").rsplit(":", 1)[0].strip("[]").lower()
+        host = (self._reader.header(source, "host") or "").lower()
+        host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         if host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127."):
             return
         self._warned_insecure = True

@@ -185,7 +185,7 @@ class _Response:
         session, layer = self._session, self._layer
         state = session._state
         if state is not None and state.phase == STARTED:
-            layer.late(session)
+            layer.late(session, failed=failed)
         layer.close(session, failed=failed)
         if state is not None:
             layer.tell(state)

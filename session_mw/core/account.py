@@ -296,8 +296,8 @@ class Account(Storages):
     def on_ip_changed(self, callback: IpCallback) -> Self:
         """Decide about a login whose address changed: ``True`` ends it, ``False`` keeps and rebinds it.
 
-        *callback* gets the session, the bound address and the history. Raises ``SessionStateError`` once the session
-        is loaded: the verdict has been taken; chainable.
+        *callback* gets the session as it is kept (to look at, not to write), the bound address and the history.
+        Raises ``SessionStateError`` once the session is loaded: the verdict has been taken; chainable.
         """
         if self._state is not None:
             raise SessionStateError("on_ip_changed() comes too late: the session is loaded and the verdict taken")

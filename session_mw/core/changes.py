@@ -31,12 +31,13 @@ UpdateFunction = Callable[[Any], Any]
 
 class Replay:
     """The ``update_with`` calls on one key, in order. ``start`` is the value they began from if this request had
-    already set or deleted it, else ``None`` (whatever is stored)."""
+    already set or deleted it, else ``None`` (whatever is stored); ``result`` encodes what the last one returned."""
 
-    __slots__ = ("calls", "start")
+    __slots__ = ("calls", "result", "start")
 
     def __init__(self, start: tuple[Any] | None) -> None:
         self.start = start  # (value,) or (ABSENT,)
+        self.result = b""
         self.calls: list[tuple[UpdateFunction, Any]] = []
 
 
@@ -77,7 +78,11 @@ def diff(
     """What turned *original* into *live*, by comparing the encodings of top-level keys."""
     if cleared:
         original = {}
-    replayed = {key: replay for key, replay in replays.items() if key in live}
+    replayed = {
+        key: replay
+        for key, replay in replays.items()
+        if key in live and codec.encode_value(live[key], "") == replay.result  # else changed since: a plain set
+    }
     sets = {
         key: value
         for key, value in live.items()

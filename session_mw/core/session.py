@@ -101,9 +101,10 @@ class Session(Account):
         self._writable()
         self._layer.require_store(self)
         state = self._touch()
-        if state.user_id() is None:
+        owner = state.user_id()
+        if owner is None:
             raise SessionLogicError("destroy_others() needs an owner: call login(user_id=…) first")
-        state.end_others = True
+        state.end_others = owner
 
     def _keep_endings(self) -> bool:
         """The app failed: take back all but the endings of logins and of the session; whether there are any."""

@@ -84,6 +84,7 @@ class State:
     unsent = False  # ``token`` names a stored record the client does not know yet
     emptied = False  # the record of the client's cookie is gone, and the cookie has still to be cleared
     events: tuple[Event, ...] = ()
+    tells = False  # somebody listens to more than refusals
 
     # the data
     storage = DEFAULT_STORAGE  # the current one; its items are the session's own
@@ -106,7 +107,7 @@ class State:
     destroyed = False
     rotating = False
     logged_in = False
-    end_others = False
+    end_others: str | None = None  # the owner whose other sessions are to end
     grace = 0
     lifetime: Any = UNSET
     persistent: bool | None = None
@@ -126,9 +127,9 @@ class State:
 
     def adopt(self, record: Record) -> dict[str, Any]:
         """Build on *record*; the items of storage ``global``. Raises ``ValueError`` for a damaged payload."""
-        self.original, self.rest = split(record.payload)
-        self.loaded = codec.decode(self.original)
-        self.base = record
+        original, rest = split(record.payload)
+        self.loaded = codec.decode(original)
+        self.original, self.rest, self.base = original, rest, record
         self.meta = None if self.rest else EMPTY_META
         return self.loaded
 

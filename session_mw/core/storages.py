@@ -92,6 +92,7 @@ class Storages(Kernel):
         result = changes.rerun(function, value, default)
         codec.check_item(key, result)
         replay.calls.append((function, default))
+        replay.result = codec.encode_value(result, "")
         state.keep_replay(state.storage, key, replay)
         dict.__setitem__(self, key, result)
         return result

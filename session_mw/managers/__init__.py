@@ -18,7 +18,7 @@ from ..core.operations import AsyncStore, Flow, Store
 from ..core.record import Record
 from ..core.state import State
 
-__all__ = ["CLEAR", "LEAVE", "Action", "Live", "Manager", "Opened", "Random", "Verdict", "is_flow"]
+__all__ = ["CLEAR", "LEAVE", "Action", "Live", "Manager", "Opened", "Random", "Verdict", "is_flow", "note_change"]
 
 Live: TypeAlias = dict[str, dict[str, Any]]
 """Every storage whose items are in memory, by name."""
@@ -87,6 +87,16 @@ class Manager(Protocol):
     def recheck(self, state: State, now: int, *, active: bool) -> bool | Flow[bool]:
         """Whether the session of an open socket goes on; *active*: frames were received, which counts as activity."""
         ...
+
+
+def note_change(state: State, record: Record | None, old: Record | None, now: int) -> None:
+    """The event for *record* having taken the place of *old*; either may be missing. Before ``state.rebase``."""
+    if record is None:
+        if old is not None and not state.destroyed:
+            state.note("destroy", now, "empty", handle=old.id, user=old.user_id)
+        return
+    name = "create" if old is None or state.wiped else "save" if record.id == old.id else "rotate"
+    state.note(name, now, handle=record.id, user=record.user_id)
 
 
 def is_flow(answer: object) -> bool:

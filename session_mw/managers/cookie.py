@@ -15,7 +15,7 @@ from ..core.seal import NONCE_BYTES, Contents, Sealer
 from ..core.state import State
 from ..core.tokens import RANDOM_BYTES, mint
 from ..errors import SealError
-from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict
+from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict, note_change
 
 __all__ = ["CookieManager"]
 
@@ -106,6 +106,8 @@ class CookieManager:
             token = mint(random(RANDOM_BYTES))
         record = state.draft(live, base, now, self._limits, token)
         persistent = record is not None and (self._persistent or state.is_persistent())
+        if state.tells:
+            note_change(state, record, base, now)
         state.rebase(record)
         if record is None:
             return LEAVE if base is None else CLEAR

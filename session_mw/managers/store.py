@@ -34,7 +34,7 @@ from ..core.seal import NONCE_BYTES, PayloadSealer
 from ..core.state import OPEN, State
 from ..core.tokens import RANDOM_BYTES, Token, digest, matches, mint, split
 from ..errors import SealError, StoreConflictError, StoreError
-from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict
+from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict, note_change
 
 __all__ = ["TRIES", "StoreManager"]
 
@@ -136,7 +136,7 @@ class StoreManager:
             return LEAVE
         if early and (state.logged_in or state.wiped):
             return LEAVE  # who is logged in must not be written under the old token
-        if not changed and not state.end_others:
+        if not changed and state.end_others is None:
             if base is not None and touch_due(base, now, self._limits):
                 return self._touch(state, base, now, early=early)
             return self._announce(state, now, early=early) if state.unsent or state.emptied else LEAVE
@@ -156,9 +156,9 @@ class StoreManager:
             verdict = yield from self._save(state, live, state.base, now, random, early=early)
             if pending:
                 state.rotating, state.grace = True, grace
-        if state.end_others and state.base is not None and state.base.user_id is not None and not early:
-            state.end_others = False
-            yield DeleteUser(state.base.user_id, state.base.id)
+        if state.end_others is not None and not state.stale and not early:
+            yield DeleteUser(state.end_others, state.handle)
+            state.end_others = None
         return verdict
 
     def _announce(self, state: State, now: int, *, early: bool) -> Verdict:
@@ -190,6 +190,8 @@ class StoreManager:
                 payload_only = record.last_activity == newer.last_activity and not state.wishes()
                 outcome = yield Save(self._seal(record, random), newer.version, payload_only)
             if outcome in (Outcome.SAVED, Outcome.DELETED):
+                if state.tells:
+                    note_change(state, record, newer, now)
                 state.rebase(record)
                 if record is None:
                     state.unsent, state.emptied = False, state.emptied or newer.id == state.opened_id
@@ -212,6 +214,8 @@ class StoreManager:
             outcome = yield from self._swap(state, record, newer, now, random)
             if outcome in (Outcome.SAVED, Outcome.DELETED):
                 by_pointer, state.pointer = state.pointer, False
+                if state.tells:
+                    note_change(state, record, newer, now)
                 state.rebase(record)
                 state.token, state.stale = token if record else None, False
                 if record is None:
