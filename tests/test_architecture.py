@@ -25,6 +25,7 @@ MAX_LINES = 500
 # is one module. Under TYPE_CHECKING everything is free.
 PURE = {"core", "settings", "profiles", "config", "errors"}
 FLOWS = PURE | {"managers", "stores.url"}
+SHARED = FLOWS | {"headers", "layer"}  # what every integration stands on
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors"},
@@ -46,12 +47,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "legacy": PURE,
     "access": FLOWS,
     "service": FLOWS,
+    "headers": PURE,
     "layer": FLOWS,
-    "asgi": FLOWS | {"layer"},
-    "wsgi": FLOWS | {"layer"},
-    "starlette": FLOWS | {"layer", "access", "service", "asgi"},
-    "flask": FLOWS | {"layer", "access", "service"},
-    "django": FLOWS | {"layer", "access", "service"},
+    "asgi": SHARED | {"websocket"},
+    "websocket": SHARED,
+    "wsgi": SHARED,
+    "starlette": SHARED | {"access", "service", "asgi"},
+    "flask": SHARED | {"access", "service"},
+    "django": SHARED | {"access", "service"},
     "testing": FLOWS | {"service", "stores"},
     "cli": {""},
     "demo": {""},
@@ -62,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # A package that is not the standard library's: who may import it, at any depth of the code.
 ANYWHERE = {"msgspec", "typing_extensions"}
 ONLY_IN: dict[str, set[str]] = {
+    "anyio": {"websocket"},
     "cryptography": {"core.keys", "core.seal"},
     "itsdangerous": {"core.signed", "legacy"},
     "starlette": {"starlette", "access", "testing", "demo"},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -24,6 +25,8 @@ from conftest import ROOT
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 LANGUAGES = {"console", "html", "http", "ini", "jinja", "json", "python", "sh", "sql", "text", "toml", "yaml"}
 MAX_NO_RUN = 2
+
+CLI = (ROOT / "session_mw" / "cli" / "commands.py").exists()
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -168,11 +171,11 @@ def check_tox(words: list[str], line: str) -> None:
 
 def check_cli(words: list[str], line: str) -> None:
     """Subcommands and long options, read from click; nothing to check before there is a command line."""
-    if importlib.util.find_spec("session_mw.cli") is None:
+    if not CLI:
         return
     click = importlib.import_module("click")
-    command: Any = importlib.import_module("session_mw.cli").main
-    assert isinstance(command, click.Command), "session_mw.cli.main is a click command"
+    command: Any = importlib.import_module("session_mw.cli.commands").main
+    assert isinstance(command, click.Command), "session_mw.cli.commands.main is a click command"
     options = {"--help"}
     for word in words:
         options |= {opt for param in command.params for opt in (*param.opts, *param.secondary_opts)}
@@ -194,7 +197,13 @@ def test_its_python_runs(page: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     done = subprocess.run(
-        [sys.executable, "-W", "error", script], cwd=work, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-W", "error", script],
+        cwd=work,
+        env={**os.environ, "SECRET": "a secret of the examples, of 32 bytes or more"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, f"{ids(page)} (line numbers are the page's):\n{done.stderr}"
 
@@ -298,7 +307,7 @@ def test_a_wrong_command_is_seen(line: str) -> None:
         check_command(shlex.split(line))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("session_mw.cli") is None, reason="no command line yet")
+@pytest.mark.skipif(not CLI, reason="no command line yet")
 @pytest.mark.parametrize("line", ["session-mw nonsense", "session-mw --nonsense", "python -m session_mw nonsense"])
 def test_a_wrong_subcommand_is_seen(line: str) -> None:
     with pytest.raises(AssertionError):
