@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from . import codec
-from .changes import Replay, StorageChange, diff, merge_attempts, merge_login
+from .changes import Replay, StorageChange, diff, merge_attempts, merge_login, same
 from .lifetime import Limits, slide, touch_due
 from .login import Login, former_digest
 from .payload import DEFAULT_STORAGE, EMPTY_META, Meta, join, read_meta, split, write_meta
@@ -30,7 +30,7 @@ OPEN, STARTED, OVER = range(3)
 _NOTHING = b"{}"
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
-_WISHES = frozenset(("attempts", "cleared", "lifetime", "logins", "owner", "rotating", "wiped"))
+_WISHES = frozenset(("attempts", "lifetime", "logins", "owner", "rotating", "wiped"))
 _DATA_WISHES = (
     "cleared",
     "replays",
@@ -95,6 +95,8 @@ class State:
     meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
     loaded: dict[str, Any] | None = None  # "global" as it was decoded; nobody changes this dict
     encoded: Mapping[str, bytes] = _EMPTY  # changed storages, as the next record will hold them
+    merged: Mapping[str, dict[str, Any]] = _EMPTY  # storages in memory, as re-applied to a newer record
+    dropped = False  # changes were dropped, and that was noted
 
     # the wishes
     cleared: frozenset[str] = frozenset()
@@ -140,6 +142,20 @@ class State:
         if record is not None:
             self.original, self.rest = split(record.payload)
             self.meta = None
+
+    def catch_up(self, live: dict[str, dict[str, Any]]) -> None:
+        """After a commit on top of a newer record *live* holds what was kept, the changes of others included.
+
+        Else the next commit of this request would undo them. A value that is the same stays the same object.
+        """
+        merged, self.merged = self.merged, _EMPTY
+        for name, data in merged.items():
+            mine = live[name]
+            for key in data.keys() & dict.keys(mine):
+                if same(mine[key], data[key]):
+                    data[key] = mine[key]
+            dict.clear(mine)
+            dict.update(mine, data)
 
     def wipe(self) -> None:
         """Nothing of what was there before survives; nobody owns what comes now."""
@@ -244,6 +260,10 @@ class State:
         """Whether anything but plain data was changed."""
         return not _WISHES.isdisjoint(self.__dict__)
 
+    def ends(self) -> bool:
+        """Whether this request ends a login, or everything that was there."""
+        return self.wiped or (not self.logged_in and None in self.logins.values())
+
     def draft(
         self,
         live: dict[str, dict[str, Any]],
@@ -266,8 +286,11 @@ class State:
         else:
             held, rest = split(base.payload)
             base_meta = read_meta(rest)
-        own = self.wiped or base is self.base
-        storages = self.encoded if own else self._merged(live, held, base_meta)  # changed() encoded, at every commit
+        if self.wiped or base is self.base:
+            self.merged, storages = _EMPTY, self.encoded  # changed() encoded, at every commit
+        else:
+            self.merged = self._merged(live, held, base_meta)
+            storages = {name: codec.encode(data, name) for name, data in self.merged.items()}
         data = storages.get(DEFAULT_STORAGE, held)
         meta = self._overlay(base_meta, storages, fresh=base is None or self.wiped)
         lifetime = (
@@ -340,7 +363,8 @@ class State:
 
     def _owner(self, base: Record | None, meta: Meta) -> tuple[str | None, Meta]:
         """The owner of the next record; a released one leaves its digest behind."""
-        before = None if base is None or self.wiped else base.user_id
+        seen = self.base if self.logged_in else base  # login() keeps the owner whom its caller saw
+        before = None if seen is None or self.wiped else seen.user_id
         owner: str | None = before if self.owner is UNSET else self.owner
         if self.released and not meta.logins:
             return None, msgspec.structs.replace(meta, former=former_digest(owner)) if owner is not None else meta
@@ -348,12 +372,12 @@ class State:
             meta = msgspec.structs.replace(meta, former="")
         return owner, meta
 
-    def _merged(self, live: dict[str, dict[str, Any]], held: bytes, newer: Meta) -> dict[str, bytes]:
+    def _merged(self, live: dict[str, dict[str, Any]], held: bytes, newer: Meta) -> dict[str, dict[str, Any]]:
         """Every storage this request changed, re-applied to what is kept now."""
         merged = {}
         for name, change in self._changes(live).items():
             now_held = held if name == DEFAULT_STORAGE else bytes(newer.storages.get(name, _NOTHING))
-            merged[name] = codec.encode(change.onto(codec.decode(now_held)), name)
+            merged[name] = change.onto(codec.decode(now_held))
         return merged
 
     def _changes(self, live: dict[str, dict[str, Any]]) -> dict[str, StorageChange]:

@@ -96,14 +96,14 @@ class StoreManager:
         unsealed = self._unseal(record)
         return Opened(reason="corrupt") if unsealed is None else Opened(unsealed, pointer=through_pointer)
 
-    def _successor(self, record: Record | None, now: int) -> Flow[Record | None]:
-        """The live record at the end of the pointers that begin at *record*."""
+    def _successor(self, record: Record | None, now: int, *, ending: bool = False) -> Flow[Record | None]:
+        """The live record at the end of the pointers that begin at *record*; an *ending* follows without grace, too."""
         for _ in range(_HOPS):
             if record is None or expired(record, now):
                 return None
             if not record.closed:
                 return record
-            target = followed(record, now)
+            target = followed(record, 0 if ending else now)
             if target is None:
                 return None
             record = yield Load(target)
@@ -131,8 +131,9 @@ class StoreManager:
         base = state.base
         changed = state.changed(live)
         if state.stale and not state.logged_in:
-            if changed or state.destroyed:
+            if (changed or state.destroyed) and not state.dropped:
                 state.note("dropped", now, "stale_token")
+                state.dropped = True
             return LEAVE
         if early and (state.logged_in or state.wiped):
             return LEAVE  # who is logged in must not be written under the old token
@@ -193,10 +194,12 @@ class StoreManager:
                 if state.tells:
                     note_change(state, record, newer, now)
                 state.rebase(record)
+                if state.merged:
+                    state.catch_up(live)
                 if record is None:
                     state.unsent, state.emptied = False, state.emptied or newer.id == state.opened_id
                 return self._announce(state, now, early=early)
-            newer = yield from self._newer(newer, now)
+            newer = yield from self._newer(state, newer, now)
         raise StoreConflictError(TRIES)
 
     def _replace(self, state: State, live: Live, now: int, random: Random, *, early: bool) -> Flow[Verdict]:
@@ -217,13 +220,15 @@ class StoreManager:
                 if state.tells:
                     note_change(state, record, newer, now)
                 state.rebase(record)
+                if state.merged:
+                    state.catch_up(live)
                 state.token, state.stale = token if record else None, False
                 if record is None:
                     state.emptied = state.emptied or (newer is not None and not by_pointer)
                 else:
                     state.unsent = True
                 return self._announce(state, now, early=early)
-            newer = None if newer is None else (yield from self._newer(newer, now))
+            newer = None if newer is None else (yield from self._newer(state, newer, now))
         raise StoreConflictError(TRIES)
 
     def _swap(self, state: State, record: Record | None, old: Record | None, now: int, random: Random) -> Flow[Outcome]:
@@ -240,7 +245,7 @@ class StoreManager:
             return Outcome.SAVED
         grace = self._grace(state)
         until = now + max(CLOSED_SECONDS, grace)
-        successor = pointer(record.id, now + grace) if grace else None
+        successor = None if state.logged_in or state.wiped else pointer(record.id, now + grace)
         if self.store.can_rotate:
             rotated: Outcome = yield Rotate(sealed, old.id, old.version, until, successor)
             return rotated
@@ -260,10 +265,14 @@ class StoreManager:
         yield Delete(record.id)
         return outcome
 
-    def _newer(self, record: Record, now: int) -> Flow[Record | None]:
-        """What *record* has become: a newer version, its successor, or nothing."""
+    def _newer(self, state: State, record: Record, now: int) -> Flow[Record | None]:
+        """What *record* has become: a newer version, its successor, or nothing.
+
+        An ending was asked for by somebody who saw the session alive: it is carried out wherever a concurrent
+        regenerate or logout has taken the session. A login elsewhere stands on its own proof and leaves no trace here.
+        """
         reloaded: Record | None = yield Load(record.id)
-        live = yield from self._successor(reloaded, now)
+        live = yield from self._successor(reloaded, now, ending=state.ends())
         return None if live is None else self._unseal(live)
 
     def _grace(self, state: State) -> int:
@@ -273,7 +282,7 @@ class StoreManager:
         """The session ended meanwhile: nothing of this request is kept, and the browser's cookie may be a newer one."""
         state.note("dropped", now, "gone", handle=state.opened_id)
         state.rebase(None)
-        state.token, state.stale, state.unsent = None, True, False
+        state.token, state.stale, state.unsent, state.dropped = None, True, False, True
         return LEAVE
 
     # -- payloads at rest ---------------------------------------------------------------------------------------
