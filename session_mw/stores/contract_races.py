@@ -91,11 +91,16 @@ class RaceCases(Faces):
                     return
                 record = new
 
-        for _ in range(ROUNDS):
+        def delete_all(record: Record, after: int) -> Flow[None]:
+            for _ in range(after):
+                yield Load(record.id)
+            yield DeleteUser("alice")
+
+        for turn in range(ROUNDS):
             records = [new_record() for _ in range(WORKERS)]
             for record in records:
                 face.ask(Create(record))
-            face.together([once(DeleteUser("alice")), *(rotate_on(record) for record in records)])
+            face.together([delete_all(records[0], turn), *(rotate_on(record) for record in records)])
             assert face.ask(ListUser("alice")) == [], "a rotation outlived delete_user"
 
     @case
@@ -108,9 +113,14 @@ class RaceCases(Faces):
                     record = changed
                 yield Touch(record.id, NOW + 1, NOW + 9000)
 
-        for _ in range(ROUNDS):
+        def delete_one(record: Record, after: int) -> Flow[None]:
+            for _ in range(after):
+                yield Load(record.id)
+            yield Delete(record.id)
+
+        for turn in range(ROUNDS):
             record = new_record()
             face.ask(Create(record))
-            face.together([save_on(record), once(Delete(record.id)), save_on(record)])
+            face.together([save_on(record), delete_one(record, turn), save_on(record)])
             assert face.ask(Load(record.id)) is None, "a save brought a deleted record back"
             assert listed(face) == [], "a save listed a deleted record"

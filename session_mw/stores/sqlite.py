@@ -19,7 +19,7 @@ from ..core.operations import Outcome
 from ..core.record import Record
 from ..errors import ConfigurationError, StoreBusyError, StoreError
 from .faces import Awaited
-from .sqlite_calls import PURGE_BATCH, Calls, Statements
+from .sqlite_calls import COLUMNS, PURGE_BATCH, Calls, Statements
 from .sqlite_group import GroupCommit
 from .sqlite_pool import Pool, create_file
 from .url import StoreURL, file_path, flag, options
@@ -50,7 +50,7 @@ class SQLiteStore(Calls):
         table: str = "sessions",
     ) -> None:
         name = os.fspath(path)
-        if name in ("", ":memory:") or "\0" in name:
+        if not isinstance(name, str) or name in ("", ":memory:") or "\0" in name:
             raise ConfigurationError("SQLiteStore needs the path of a file; for records in memory use MemoryStore()")
         if not _TABLE.fullmatch(table):
             raise ConfigurationError(f"table {table!r} is not a plain name: letters, digits and _, not sqlite_…")
@@ -133,9 +133,10 @@ class _Inline(Calls):
         if self._writes < CHECKPOINT_EVERY or (self._checkpoint is not None and self._checkpoint.is_alive()):
             return
         self._writes = 0
-        self._checkpoint = threading.Thread(target=_checkpoint, args=(self._main,), name="session_mw-checkpoint")
+        thread = threading.Thread(target=_checkpoint, args=(self._main,), name="session_mw-checkpoint")
         with suppress(RuntimeError):  # the interpreter is ending: closing the file is a checkpoint too
-            self._checkpoint.start()
+            thread.start()
+            self._checkpoint = thread
 
 
 def _checkpoint(pool: Pool) -> None:
@@ -173,11 +174,7 @@ class _Table:
             for statement in self.sql.schema:  # IF NOT EXISTS: another process may have been first
                 cursor.execute(statement)
             cursor.execute("COMMIT")
-        try:
-            cursor.execute(self.sql.probe)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
-                raise
+        if [row[1] for row in cursor.execute(self.sql.columns)] != COLUMNS:
             reason = f"table {self.sql.table!r} is not a session table; pass another table="
-            raise StoreError(f"{self.path}: {reason}") from error
+            raise StoreError(f"{self.path}: {reason}")
         self.ready = True

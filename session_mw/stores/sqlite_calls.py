@@ -25,14 +25,15 @@ from . import closed_record
 from .faces import Call
 from .sqlite_pool import FAULTS, Pool, fault
 
-__all__ = ["PURGE_BATCH", "Calls", "Statements"]
+__all__ = ["COLUMNS", "PURGE_BATCH", "Calls", "Statements"]
 
 PURGE_BATCH = 200  # rows a transaction: under 50 ms of write lock at a million rows
 
-_FIELDS = (
-    "id, digest, user_id, created_at, last_activity, expires_at, absolute_expires_at,"
-    " lifetime, login_ip, login_user_agent, version, payload"
+_FIELDS = (  # in the order of Record
+    "id, digest, user_id, created_at, last_activity, expires_at, absolute_expires_at, "
+    "lifetime, login_ip, login_user_agent, version, payload"
 )
+COLUMNS = [*_FIELDS.split(", "), "closed", "successor"]
 
 
 class Statements:
@@ -53,7 +54,7 @@ class Statements:
             f'CREATE INDEX IF NOT EXISTS "{table}_user" ON {t} (user_id, created_at) WHERE user_id IS NOT NULL',
             f'CREATE INDEX IF NOT EXISTS "{table}_expiry" ON {t} (expires_at)',
         )
-        self.probe = f"SELECT {_FIELDS}, closed, successor FROM {t} LIMIT 0"
+        self.columns = f"PRAGMA table_info({t})"
         self.load = f"SELECT {_FIELDS}, closed, successor FROM {t} WHERE id = ?"
         self.create = f"INSERT INTO {t} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NULL) ON CONFLICT DO NOTHING"
         expected = "WHERE id = ? AND version = ? AND closed = 0"

@@ -37,7 +37,7 @@ _ADVICE = {
     sqlite3.SQLITE_CORRUPT: "damaged; restore it from a backup, or delete it and every session in it",
     sqlite3.SQLITE_FULL: "the disk is full; make room",
 }
-_WAL_TRIES = 32
+_WAL_TRIES = 32  # a bound for what happens once or twice
 
 
 def fault(path: Path, error: Exception) -> StoreError:
@@ -165,16 +165,17 @@ class Pool:
         return cursor
 
     def _use_wal(self, cursor: sqlite3.Cursor) -> None:
-        for _ in range(_WAL_TRIES):
+        tries = _WAL_TRIES
+        while True:
             try:
                 cursor.execute("PRAGMA journal_mode = WAL")
                 return
-            except sqlite3.OperationalError as error:  # another is switching, and here SQLite does not wait
-                if error.sqlite_errorcode & 0xFF not in _BUSY:
+            except sqlite3.OperationalError:  # another process is switching too, and here SQLite does not wait
+                tries -= 1
+                if not tries:
                     raise
             cursor.execute("BEGIN EXCLUSIVE")  # but here it does
             cursor.execute("ROLLBACK")
-        raise StoreBusyError(f"{self.path}: others kept it locked while it was being opened")
 
 
 def create_file(path: Path) -> None:
