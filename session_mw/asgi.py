@@ -188,12 +188,16 @@ class SessionMiddleware:
         await send({"type": "http.response.body", "body": body})
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Open the store before the app starts up, close it after it has shut down."""
+        """Open the store before the app starts up, close it after it has shut down. Raises ``StoreError``."""
 
         async def receiving() -> Message:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                await self.layer.aopen_store()
+                try:
+                    await self.layer.aopen_store()
+                except StoreError as error:  # said to the server: it takes an exception for "no lifespan here"
+                    await send({"type": "lifespan.startup.failed", "message": f"the session store: {error}"})
+                    raise
             return message
 
         async def sending(message: Message) -> None:

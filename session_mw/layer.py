@@ -179,8 +179,13 @@ class SessionLayer:
     def fill(self, session: Session) -> None:
         """Open the client's claim, here and now. Raises ``StoreError`` when the store fails, ``SessionStateError``
         where it must be awaited."""
-        values = self.read_cookies(self._reader.cookies(session._source))
-        self._fill(session, values)
+        self._fill(session, self._claim(session))
+
+    def _claim(self, session: Session) -> list[str]:
+        """What the client sent under our cookie name."""
+        if session._source is None:
+            raise SessionClosedError("the request is over, and nobody has looked at its session while it lasted")
+        return self.read_cookies(self._reader.cookies(session._source))
 
     def _state(self, session: Session) -> State:
         state = State(self.now())
@@ -204,7 +209,7 @@ class SessionLayer:
         """``fill``, where the store or a callback must be awaited."""
         home: Home = session._home
         state = self._state(session)
-        opened = home.manager.open(self.read_cookies(self._reader.cookies(session._source)), state.now)
+        opened = home.manager.open(self._claim(session), state.now)
         opened = await arun(self._judge(session, state, opened), home.astore)
         if session._state is None:  # another task may have been faster
             await self.atell(self._take(session, state, opened))
