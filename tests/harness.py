@@ -129,7 +129,7 @@ class Exchange:
         state = session._state
         try:
             if state is not None and self.responded:
-                layer.late(session)
+                layer.late(session, failed=failed)
             elif failed:
                 layer.fail(session)
         finally:
