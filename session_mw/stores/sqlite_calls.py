@@ -27,7 +27,7 @@ from .sqlite_pool import FAULTS, Pool, fault
 
 __all__ = ["COLUMNS", "PURGE_BATCH", "Calls", "Statements"]
 
-PURGE_BATCH = 200  # rows a transaction: under 50 ms of write lock at a million rows
+PURGE_BATCH = 100  # rows a transaction: under 50 ms of write lock at a million rows
 
 _FIELDS = (  # in the order of Record
     "id, digest, user_id, created_at, last_activity, expires_at, absolute_expires_at, "
