@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,8 @@ _MOST_PAIRS = 4 * MOST_HOPS  # for, by, host and proto each; a longer Forwarded 
 _PORT = "(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
 _NODE = re.compile(rf"(?:\[([^\]]+)\]|([0-9.]+)){_PORT}")
 
+_LONGEST = 128  # characters of a node; what is longer is no address, and not worth remembering
+
 
 def normalise_address(text: str) -> str | None:
     """The one spelling of an IP address, or ``None`` when *text* is none.
@@ -50,6 +53,11 @@ def normalise_address(text: str) -> str | None:
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    return _parse_short(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=1024)  # the same proxies and clients again and again; parsing costs ten times a look-up
+def _parse_short(text: str) -> IPv4Address | IPv6Address | None:
     import ipaddress
 
     text = text.strip(" \t")

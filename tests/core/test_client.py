@@ -84,6 +84,15 @@ def test_what_is_no_address(text: str) -> None:
     assert normalise_address(text) is None
 
 
+def test_long_text_is_refused_and_not_remembered() -> None:
+    from session_mw.core.client import _parse_short
+
+    kept = _parse_short.cache_info().currsize
+    assert normalise_address(" " * 200 + "192.0.2.201") is None
+    assert _parse_short.cache_info().currsize == kept
+    assert _parse_short.cache_info().maxsize == 1024
+
+
 @settings(max_examples=60)
 @given(st.ip_addresses())
 def test_every_spelling_of_an_address_is_one(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
