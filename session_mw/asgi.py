@@ -15,8 +15,9 @@ from typing import Any, Unpack
 from .config import SessionConfig
 from .core.session import Session, bind_session, release_session
 from .errors import ConfigurationError, StoreError
+from .exchange import unavailable
 from .headers import ASGI_HEADERS
-from .layer import SessionLayer, unavailable
+from .layer import SessionLayer
 from .managers import Manager, Verdict
 from .settings import Settings
 
@@ -125,7 +126,7 @@ class SessionMiddleware:
                 await send(message)
 
         def answer(message: Message, verdict: Verdict) -> Message:
-            headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session, verdict))
+            headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session._source, verdict))
             layer.started(session)
             return {**message, "headers": headers}
 
@@ -177,7 +178,7 @@ class SessionMiddleware:
             try:
                 await layer.afill(session)
             except StoreError as error:
-                session._failure = error  # raised at first touch: an app that ignores the session works
+                session._prepare().failure = error  # raised at first touch: an app that ignores the session works
 
     async def _refuse(self, scope: Scope, send: Send, error: StoreError) -> None:
         """Answer a store that failed: never as somebody else, never with a cookie."""

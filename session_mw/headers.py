@@ -9,7 +9,7 @@ One rule for bytes (ASGI) and text (WSGI) headers. The list given is never chang
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from .core.cookies import cache_control, vary_cookie
@@ -33,7 +33,7 @@ class HeaderRule(Generic[H]):
         self._cache_key: H = encode("cache-control")
         self._vary_alone: tuple[H, H] = (self._vary, encode("Cookie"))
 
-    def applied(self, headers: Iterable[tuple[H, H]], cookies: list[str]) -> list[tuple[H, H]]:
+    def applied(self, headers: Iterable[tuple[H, H]], cookies: Sequence[str]) -> list[tuple[H, H]]:
         """*headers* of a response whose session was looked at, with its *cookies*."""
         kept: list[tuple[H, H]] = []
         vary: list[str] = []

@@ -14,8 +14,9 @@ import anyio
 
 from .core.session import Session, bind_session, release_session
 from .errors import StoreError
+from .exchange import unavailable
 from .headers import ASGI_HEADERS
-from .layer import SessionLayer, unavailable
+from .layer import SessionLayer
 from .managers import Verdict
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class _Socket:
         verdict = layer.commit(session)
         if not isinstance(verdict, Verdict):
             verdict = await verdict
-        headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session, verdict))
+        headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session._source, verdict))
         layer.started(session)
         self._started = True
         return {**message, "headers": headers}

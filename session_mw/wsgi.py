@@ -14,11 +14,11 @@ from typing import Any, Unpack
 
 from .config import SessionConfig
 from .core.session import Session, bind_session, release_session
-from .core.state import STARTED
 from .errors import ConfigurationError, StoreError
+from .exchange import unavailable
 from .headers import WSGI_HEADERS
-from .layer import SessionLayer, unavailable
-from .managers import Manager, Verdict
+from .layer import SessionLayer
+from .managers import LEAVE, Manager, Verdict
 from .settings import Settings
 
 __all__ = ["ENVIRON_KEY", "SessionMiddleware"]
@@ -78,14 +78,10 @@ class SessionMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         layer = self.layer
         session = layer.session(environ)
-        outer = environ.get(ENVIRON_KEY)
-        if outer is not None and outer.cookie_name == layer.cookie_name:
-            raise ConfigurationError(
-                f"two SessionMiddlewares use the cookie {layer.cookie_name!r} in one request; remove one, "
-                "or give one of them another table_index= or cookie_name="
-            )
+        if ENVIRON_KEY in environ:
+            _check_single(environ[ENVIRON_KEY], session)
         environ[ENVIRON_KEY] = session
-        response = _Response(layer, session, environ, start_response)
+        response = _Response(layer, session, start_response)
         bound = bind_session(session)
         try:
             if not layer.ready:
@@ -95,28 +91,38 @@ class SessionMiddleware:
             response.fail()
             if response.started:
                 raise
-            return response.refuse(error)
+            return response.refuse(error, environ)
         except BaseException:
             response.fail()
             raise
         finally:
             release_session(bound)
-        if type(body) is list and response.given is not None:
-            return response.whole(body)
-        return _Body(response, body)
+        if type(body) is not list or response.given is None:
+            return _Body(response, body)
+        if session._state is None and not response.started:  # the app is done and never looked at it
+            session._source = None  # no cycle between environ and session
+            start_response(*response.given)
+            return body
+        return response.whole(body)
+
+
+def _check_single(outer: Session, session: Session) -> None:
+    if outer.cookie_name == session.cookie_name:
+        raise ConfigurationError(
+            f"two SessionMiddlewares use the cookie {session.cookie_name!r} in one request; remove one, "
+            "or give one of them another table_index= or cookie_name="
+        )
 
 
 class _Response:
     """One response: the app's ``start_response`` call is kept until the session is committed."""
 
-    __slots__ = ("_environ", "_layer", "_session", "_start_response", "_write", "given", "started")
+    __slots__ = ("_layer", "_session", "_start_response", "_write", "given", "started")
 
-    def __init__(self, layer: SessionLayer, session: Session, environ: Environ, start_response: StartResponse) -> None:
+    def __init__(self, layer: SessionLayer, session: Session, start_response: StartResponse) -> None:
         self._layer = layer
         self._session = session
-        self._environ = environ
         self._start_response = start_response
-        self._write: Write | None = None
         self.given: tuple[Any, ...] | None = None
         self.started = False
 
@@ -133,40 +139,43 @@ class _Response:
         """The legacy way to send a body."""
         if not self.started:
             self.begin()
-        if self._write is not None:
-            self._write(data)
+        self._write(data)
 
     def begin(self) -> None:
         """Commit, and let the response start. Raises ``StoreError`` before it has."""
         if self.given is None:
             raise AssertionError("the app sent a body before it called start_response()")
-        status, headers, *exc_info = self.given
-        session, layer = self._session, self._layer
+        session = self._session
         if session._state is None:
             session._started = True
         else:
+            layer = self._layer
             verdict = layer.commit(session)
             assert isinstance(verdict, Verdict)  # noqa: S101 - nothing is awaited under WSGI
-            headers = WSGI_HEADERS.applied(headers, layer.set_cookies(session, verdict))
+            status, headers, *exc_info = self.given
+            cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict)
+            self.given = (status, WSGI_HEADERS.applied(headers, cookies), *exc_info)
             layer.started(session)
         self.started = True
-        self._write = self._start_response(status, headers, *exc_info)
+        self._write = self._start_response(*self.given)
 
     def whole(self, body: list[bytes]) -> Iterable[bytes]:
-        """The app is done and *body* complete: commit, start, finish."""
+        """The app is done and *body* complete: commit, start, close."""
+        session = self._session
         try:
-            self.begin()
+            if not self.started:
+                self.begin()
         except StoreError as error:
-            return self.refuse(error)
+            return self.refuse(error, session._source)
         finally:
-            self.finish(failed=not self.started)
+            self._layer.close(session, failed=not self.started)
         return body
 
-    def refuse(self, error: StoreError) -> list[bytes]:
+    def refuse(self, error: StoreError, environ: Environ) -> list[bytes]:
         """Answer a store that failed: never as somebody else, never with a cookie."""
         logger.error("session_mw: the session store failed: %s", error, exc_info=error)
         self.started = True
-        status, headers, body = unavailable(self._layer.config, self._environ)
+        status, headers, body = unavailable(self._layer.config, environ)
         self._start_response(f"{status} {http.HTTPStatus(status).phrase}", headers)
         return [body]
 
@@ -182,13 +191,9 @@ class _Response:
 
     def finish(self, *, failed: bool) -> None:
         """Write what was changed after the response started; then the session is over."""
-        session, layer = self._session, self._layer
-        state = session._state
-        if state is not None and state.phase == STARTED:
-            layer.late(session, failed=failed)
-        layer.close(session, failed=failed)
-        if state is not None:
-            layer.tell(state)
+        session = self._session
+        self._layer.late(session, failed=failed)
+        self._layer.close(session, failed=failed)
 
 
 class _Body:
@@ -228,7 +233,7 @@ class _Body:
             self._failed = True
             if response.started:
                 raise
-            self._own = response.refuse(error)
+            self._own = response.refuse(error, self._session._source)
             return self._own.pop()
         except BaseException:
             self._failed = True

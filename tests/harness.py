@@ -117,7 +117,7 @@ class Exchange:
         else:
             verdict = layer.commit(session)
             assert isinstance(verdict, Verdict)
-            self.sent = layer.set_cookies(session, verdict)
+            self.sent = layer.set_cookies(session._source, verdict)
             layer.started(session)
         self.browser.take(self.sent)
         self.app.sent = self.sent
@@ -135,7 +135,7 @@ class Exchange:
         finally:
             layer.close(session, failed=failed)
             if state is not None:
-                layer.tell(state)
+                layer.events.tell(state)
 
 
 class App:

@@ -301,5 +301,5 @@ class Account(Storages):
         """
         if self._state is not None:
             raise SessionStateError("on_ip_changed() comes too late: the session is loaded and the verdict taken")
-        self._ip_callback = callback
+        self._prepare().ip_callback = callback
         return self

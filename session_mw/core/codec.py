@@ -14,6 +14,9 @@ Of a dict subclass only the data is read, never an overridden method: a ``Sessio
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
+import uuid
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -43,11 +46,12 @@ _equal = dict.__eq__
 _keys = dict.keys
 _values = dict.values
 
-_NATIVE = frozenset({str, int, bool, type(None)})  # exact types that msgspec writes as we want; a float may be NaN
+# Exact types of which a value cannot change in place; of bytes, a bytearray is the equal.
+_all_fixed = frozenset(
+    {str, int, bool, type(None), float, dt.datetime, dt.date, dt.time, dt.timedelta, uuid.UUID, decimal.Decimal}
+).issuperset
 _DIGITS_AS_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _LONGEST_RUN = b"0" * MAX_DIGITS
-_all_native = _NATIVE.issuperset
-_all_text = frozenset({str}).issuperset
 
 
 def encode(data: dict[str, Any], root: str = "session") -> bytes:
@@ -83,8 +87,13 @@ def encode_if_changed(
             loaded = decode(original)
         if _equal(loaded, data):
             return None
-    elif raw is not None and _digits_fit(raw) and _is_plain(data):
-        return _sized(raw, root)
+    elif raw is not None:
+        # With tags the texts differ, but what was loaded has one as well; and what cannot change in place, has not.
+        if 36 in original and loaded is not None and _equal(loaded, data):
+            if _all_fixed(map(type, _values(loaded))) and _dumps(loaded) == raw:
+                return None
+        if _digits_fit(raw) and _is_plain(data):
+            return _sized(raw, root)
     new = _encode_thoroughly(data, root)
     return None if new == original else new
 
@@ -141,30 +150,38 @@ def decode(data: bytes) -> dict[str, Any]:
 
 def _is_plain(data: dict[str, Any]) -> bool:
     """Whether *data*, within the limits, is of such types that msgspec writes it as ``tags`` would."""
-    return _all_text(map(type, _keys(data))) and 0 <= _entries(_values(data), 0) <= MAX_ITEMS
+    for key in _keys(data):
+        if type(key) is not str:
+            return False
+    return 0 <= _entries(_values(data), 0) <= MAX_ITEMS
 
 
 def _entries(values: Collection[Any], depth: int) -> int:
-    """How many entries *values* hold at all depths; -1 when msgspec should not write them, or beyond a limit."""
+    """How many entries *values* hold at all depths; -1 when msgspec should not write them, or beyond a limit.
+
+    On the hot path: plain loops, since set operations over so few items cost more than they save.
+    """
     total = len(values)
-    if _all_native(map(type, values)):
-        return total
     for value in values:
         kind = type(value)
-        if kind in _NATIVE:
+        if kind is str or kind is int or value is None or kind is bool:
             continue
         if kind is float:
             if value - value != 0.0:  # NaN, Infinity
                 return -1
             continue
+        if kind is dict:
+            for key in value:
+                if type(key) is not str:
+                    return -1
+            if len(value) == 1 and looks_tagged(value):
+                return -1
+            value = value.values()
+        elif kind is not list:
+            return -1
         if depth == MAX_DEPTH:
             return -1
-        if kind is list:
-            inner = _entries(value, depth + 1)
-        elif kind is dict and _all_text(map(type, value)) and not (len(value) == 1 and looks_tagged(value)):
-            inner = _entries(value.values(), depth + 1)
-        else:
-            return -1
+        inner = _entries(value, depth + 1)
         total += inner
         if inner < 0 or total > MAX_ITEMS:  # also ends the walk of lists that share lists that share lists
             return -1

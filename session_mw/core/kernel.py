@@ -8,35 +8,66 @@ from typing import Any
 from ..errors import SessionClosedError
 from . import tokens
 from .layer import Layer
-from .mapping import LazyDict
+from .mapping import UNFILLED, LazyDict
 from .state import OPEN, OVER, UNSET, State
 
-__all__ = ["Kernel"]
+__all__ = ["Before", "Kernel"]
+
+
+_guard = threading.Lock()  # only while a session's own lock is made: one that nobody touches needs none
+
+
+class Before:
+    """What was said about a session before it was opened."""
+
+    home: Any = None  # kept elsewhere, for this request
+    ip_callback: Any = None
+    failure: Exception | None = None  # of a read before the handler; raised at first touch
 
 
 class Kernel(LazyDict):
-    """A dict that knows its request. ``_touch`` is how every method begins that reads, ``_write`` one that writes."""
+    """A dict that knows its request. A method that reads begins with ``_touch``, one that writes with ``_writable``."""
 
-    __slots__ = ("__weakref__", "_failure", "_home", "_ip_callback", "_layer", "_lock", "_source", "_started", "_state")
+    __slots__ = ("__weakref__", "_before", "_layer", "_made_lock", "_source", "_started", "_state")
 
-    def __init__(self, layer: Layer, source: Any, home: Any) -> None:
+    def __init__(self, layer: Layer, source: Any) -> None:
+        super().__init__(UNFILLED)
         self._layer = layer
         self._source = source
-        self._home = home  # the manager, and the faces of its store
         self._state: State | None = None
-        self._ip_callback: Any = None
+        self._before: Before | None = None
+        self._made_lock: Any = None
         self._started = False  # the response began while nobody had touched the session
-        self._failure: Exception | None = None  # of a read before the handler; raised at first touch
-        self._lock = threading.RLock()  # filling and committing: thread-pool handlers, free-threading
-        self._sleep_unfilled()
+
+    def _prepare(self) -> Before:
+        before = self._before
+        if before is None:
+            before = self._before = Before()
+        return before
+
+    @property
+    def _home(self) -> Any:
+        """The manager, and the faces of its store."""
+        before = self._before
+        return self._layer.home if before is None or before.home is None else before.home
+
+    @property
+    def _lock(self) -> Any:
+        """Held while filling and committing: thread-pool handlers, free-threading."""
+        if self._made_lock is None:
+            with _guard:
+                if self._made_lock is None:
+                    self._made_lock = threading.RLock()
+        return self._made_lock
 
     # -- waking, and whether a write is in time ----------------------------------------------------------------
 
     def _rouse(self) -> None:
         with self._lock:
-            if self._failure is not None:
-                raise self._failure
             if self._state is None:
+                before = self._before
+                if before is not None and before.failure is not None:
+                    raise before.failure
                 self._layer.fill(self)
             self.__class__ = self._awake
 

@@ -17,6 +17,7 @@ class Layer(Protocol):
     strict_ip: bool
     limits: Limits
     owner_key: str | None
+    home: Any
 
     def fill(self, session: Any) -> None: ...
     async def afill(self, session: Any) -> None: ...

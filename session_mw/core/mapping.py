@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn, Self
 
 from . import codec
 
-__all__ = ["LazyDict"]
+__all__ = ["UNFILLED", "LazyDict"]
 
 
 class _Placeholder:
@@ -28,7 +28,8 @@ class _Placeholder:
         return "<not loaded>"
 
 
-_PLACEHOLDER: Any = _Placeholder()
+UNFILLED: Any = {_Placeholder(): None}
+"""What a dict holds that is not filled yet."""
 
 _READERS = (
     *("__contains__", "__getitem__", "__iter__", "__len__", "__reversed__", "get", "items", "keys", "values"),
@@ -50,10 +51,6 @@ class LazyDict(dict[str, Any]):
             cls._dormant = _twin(cls)
 
     # -- waking -------------------------------------------------------------------------------------------------
-
-    def _sleep_unfilled(self) -> None:
-        dict.__setitem__(self, _PLACEHOLDER, None)
-        self.__class__ = self._dormant
 
     def _wake(self) -> None:
         """Turn a dormant object into an awake one; nothing for an awake one."""

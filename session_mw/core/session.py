@@ -192,7 +192,7 @@ class Session(Account):
     def _move(self, to: Any) -> Self:
         if self._state is not None:
             raise SessionStateError("the session is loaded already; choose its store or manager before touching it")
-        self._home = self._layer.home_for(to)
+        self._prepare().home = self._layer.home_for(to)
         return self
 
 

@@ -31,20 +31,12 @@ _NOTHING = b"{}"
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 _WISHES = frozenset(("attempts", "lifetime", "logins", "owner", "rotating", "wiped"))
-_DATA_WISHES = (
-    "cleared",
-    "replays",
-    "logins",
-    "attempts",
-    "released",
-    "logged_in",
-    "lifetime",
-    "persistent",
-    "rotating",
-)
-_DROPPED = ("queue", "others", "loaded", *_DATA_WISHES)  # by a wipe
-_OPENED = ("original", "rest", "meta", "loaded", "encoded")
-_DONE = ("owner", "wiped", "destroyed", "grace", "login_ip", "login_agent", *_OPENED, *_DATA_WISHES)  # by a commit
+_WRITTEN = ("attempts", "cleared", "lifetime", "logged_in", "logins", "persistent", "released", "replays", "rotating")
+_OPENED = ("encoded", "loaded", "meta", "original", "rest")
+_DONE = frozenset(
+    ("destroyed", "grace", "login_agent", "login_ip", "owner", "wiped", *_WRITTEN, *_OPENED)
+)  # by a commit
+_DROPPED = frozenset(("loaded", "others", "queue", *_WRITTEN))  # by a wipe
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -119,9 +111,9 @@ class State:
     def __init__(self, now: int) -> None:
         self.now = now  # when the session was opened
 
-    def _forget(self, *names: str) -> None:
-        for name in names:
-            self.__dict__.pop(name, None)
+    def _forget(self, names: frozenset[str]) -> None:
+        for name in names.intersection(self.__dict__):
+            delattr(self, name)
 
     def note(self, name: str, at: int, reason: str = "", *, handle: str | None = None, user: str | None = None) -> None:
         """Remember an event, to be told after the store has answered."""
@@ -137,7 +129,7 @@ class State:
 
     def rebase(self, record: Record | None) -> None:
         """What was wished is done; *record* is what is kept now. The live data stays where it is."""
-        self._forget(*_DONE)
+        self._forget(_DONE)
         self.base = record
         if record is not None:
             self.original, self.rest = split(record.payload)
@@ -159,7 +151,7 @@ class State:
 
     def wipe(self) -> None:
         """Nothing of what was there before survives; nobody owns what comes now."""
-        self._forget(*_DROPPED)
+        self._forget(_DROPPED)
         self.wiped, self.owner = True, None
 
     def replay_of(self, storage: str, key: str) -> Replay | None:

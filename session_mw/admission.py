@@ -1,0 +1,95 @@
+"""Admission: whether a session that opened may be used by this client.
+
+``session_ip`` and ``on_validate`` may refuse it: then it is as unknown, and its record stays as it is. A login held to
+its address (``strict_session_ip``) that comes from elsewhere is put to ``on_ip_changed``: kept and bound anew, or the
+session is destroyed. A callback that fails decides against.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from .config import SessionConfig
+from .core.login import with_ip_change
+from .core.operations import Consult, Flow
+from .core.record import Record, SessionRecord
+from .core.session import Session
+from .core.state import OVER, State
+from .events import name_of
+from .exchange import Exchange
+from .managers import Opened
+
+__all__ = ["Admission"]
+
+logger = logging.getLogger("session_mw")
+
+
+class Admission:
+    """One per middleware. ``needed``: whether there is anything to ask."""
+
+    def __init__(self, config: SessionConfig, exchange: Exchange) -> None:
+        self._config = config
+        self._exchange = exchange
+        self.needed = config.strict_session_ip or config.session_ip or config.on_validate is not None
+
+    def judge(self, session: Session, state: State, opened: Opened | Flow[Opened]) -> Flow[Opened]:
+        """All that may refuse what opened: ``session_ip``, ``on_validate``, the verdict on a strict login."""
+        if not isinstance(opened, Opened):
+            opened = yield from opened
+        record = opened.record
+        if record is None or not self.needed:
+            return opened
+        try:
+            state.adopt(record)
+            bound = state.seen().ip
+        except ValueError:
+            return Opened(reason="corrupt")
+        if self._config.session_ip and bound and not self._exchange.same_address(session._source, bound):
+            return Opened(reason="address")
+        if self._config.on_validate is not None:
+            allowed = yield from self._consult(self._config.on_validate, SessionRecord.of(record))
+            if allowed is not True:
+                return Opened(reason="vetoed")
+        if self._config.strict_session_ip:
+            yield from self._judge_address(session, state, record)
+        return opened
+
+    def _judge_address(self, session: Session, state: State, record: Record) -> Flow[None]:
+        """A strict login from elsewhere: ask, and end it or note where it went."""
+        here = self._exchange.address(session._source)
+        moved = {
+            storage: login
+            for storage, login in state.all_logins().items()
+            if login.bound and login.ip is not None and not self._config.client.same(here, login.ip)
+        }
+        callback = (session._before and session._before.ip_callback) or self._config.on_ip_changed
+        for storage, login in moved.items():
+            keep = False
+            if callback is not None and here is not None:
+                view = self._view(session, record, state.now)
+                keep = (yield from self._consult(callback, view, login.ip, list(login.ip_changes))) is False
+            state.note("ip_changed", state.now, "kept" if keep else "ended", handle=record.id, user=record.user_id)
+            if not keep:
+                state.refused = True
+                return
+            state.logins = {**state.logins, storage: with_ip_change(login, here or "", state.now)}
+
+    def _view(self, session: Session, record: Record, now: int) -> Session:
+        """What *record* holds, for a callback to look at: *session* itself is not open yet."""
+        view = Session(session._layer, session._source)
+        state = State(now)
+        state.phase = OVER
+        data = state.adopt(record)
+        state.opened_id = record.id
+        view._state = state
+        view._pour(data)
+        return view
+
+    def _consult(self, callback: Any, *arguments: Any) -> Flow[Any]:
+        """What a deciding callback says; one that fails decides against."""
+        try:
+            return (yield Consult(callback, arguments))
+        except Exception:
+            logger.exception("session_mw: %r failed; the session is refused", name_of(callback))
+            return None

@@ -1,0 +1,118 @@
+"""Exchange: what a middleware reads of a request and adds to its response, around one session.
+
+Who is calling, as far as trusted proxies vouch for it; the cookies a verdict sets or clears; the answer while the store
+fails. A ``Reader`` says where an integration's requests keep these things.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Protocol
+
+from .config import SessionConfig
+from .core.client import clean_user_agent
+from .managers import Action, Verdict
+
+__all__ = ["Exchange", "Reader", "unavailable"]
+
+logger = logging.getLogger("session_mw")
+_SECURE_SCHEMES = ("https", "wss")
+
+
+class Reader(Protocol):
+    """How an integration's request (*source*) is read."""
+
+    def cookies(self, source: Any, /) -> bytes:
+        """Every Cookie header, joined by ``"; "``."""
+        ...
+
+    def header(self, source: Any, name: str, /) -> str | None:
+        """One header by lower-case name; several joined by ``", "``."""
+        ...
+
+    def peer(self, source: Any, /) -> str | None:
+        """The address the server gives: an IP, ``"unix"``, or ``None``."""
+        ...
+
+    def scheme(self, source: Any, /) -> str:
+        """``http``, ``https``, ``ws`` or ``wss``, as the server gives it."""
+        ...
+
+
+class Exchange:
+    """One per middleware. *source* is a request of the integration's own type."""
+
+    def __init__(self, config: SessionConfig, reader: Reader) -> None:
+        self._config = config
+        self._reader = reader
+        self._warned_insecure = False
+
+    def claim(self, source: Any) -> list[str]:
+        """What the client sent under our cookie name."""
+        return self._config.cookie.read(self._reader.cookies(source))
+
+    def address(self, source: Any) -> str | None:
+        """The client's address, as far as trusted proxies vouch for it."""
+        header = self._reader.header
+        return self._config.client.address(
+            self._reader.peer(source), header(source, "forwarded"), header(source, "x-forwarded-for")
+        )
+
+    def same_address(self, source: Any, address: str) -> bool:
+        """Whether the client calls from *address*, under ``ip_prefix``."""
+        return self._config.client.same(self.address(source), address)
+
+    def user_agent(self, source: Any) -> str | None:
+        """The user agent, fit to be kept."""
+        return clean_user_agent(self._reader.header(source, "user-agent"))
+
+    def is_secure(self, source: Any) -> bool:
+        """Whether the request came over https (or wss), as far as trusted proxies vouch for it."""
+        scheme = self._reader.scheme(source)
+        if not self._config.trusted_proxies:
+            return scheme in _SECURE_SCHEMES
+        header = self._reader.header
+        plain = "https" if scheme in _SECURE_SCHEMES else "http"
+        forwarded, proto = header(source, "forwarded"), header(source, "x-forwarded-proto")
+        return self._config.client.scheme(self._reader.peer(source), plain, forwarded, proto) == "https"
+
+    def set_cookies(self, source: Any, verdict: Verdict) -> list[str]:
+        """The Set-Cookie values of *verdict*. Raises ``SessionTooLargeError`` for a cookie over its budget."""
+        if verdict.action is Action.LEAVE:
+            return []
+        cookie = self._config.cookie
+        header = self._reader.cookies(source)
+        secure = self.is_secure(source)
+        if verdict.action is Action.CLEAR:
+            return cookie.clear(header, secure=secure)
+        if cookie.secure is True and not secure and not self._warned_insecure:
+            self._warn_insecure(source)
+        return cookie.write(verdict.value, header=header, max_age=verdict.max_age, secure=secure)
+
+    def _warn_insecure(self, source: Any) -> None:
+        """Once: browsers keep a Secure cookie over plain http only on hosts they trust (W3C Secure Contexts §3.1)."""
+        host = (self._reader.header(source, "host") or "").lower()
+        host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        if host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127."):
+            return
+        self._warned_insecure = True
+        logger.warning(
+            "session_mw: a Secure cookie was set over plain http; browsers will not send it back. Serve https, "
+            "name your proxy in trusted_proxies, or for development use profile='DEVELOPMENT'."
+        )
+
+
+def unavailable(config: SessionConfig, request: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+    """The answer while the store fails: status, headers, body (RFC 9110 §15.6.4)."""
+    answer = config.store_error_response
+    if callable(answer):
+        status, headers, body = answer(request)
+        return status, list(headers), body
+    text = b"The session store is unavailable; please try again shortly.\n"
+    headers = [
+        ("content-type", "text/plain; charset=utf-8"),
+        ("content-length", str(len(text))),
+        ("retry-after", "5"),
+        ("cache-control", "no-store"),
+    ]
+    return answer, headers, text
