@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import SessionSerializationError, SessionTooLargeError
+from ..errors import SessionTooLargeError
 from .tags import MAX_DEPTH, MAX_DIGITS, MAX_ITEMS, Refused, Writer, items_of, looks_tagged, revive, shown, text_key
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "encode",
     "encode_if_changed",
     "encode_value",
-    "unchanged",
 ]
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -89,21 +88,16 @@ def encode_if_changed(
             return None
     elif raw is not None:
         # With tags the texts differ, but what was loaded has one as well; and what cannot change in place, has not.
-        if 36 in original and loaded is not None and _equal(loaded, data):
-            if _all_fixed(map(type, _values(loaded))) and _dumps(loaded) == raw:
-                return None
+        if (
+            (36 in original and loaded is not None and _equal(loaded, data))
+            and _all_fixed(map(type, _values(loaded)))
+            and _dumps(loaded) == raw
+        ):
+            return None
         if _digits_fit(raw) and _is_plain(data):
             return _sized(raw, root)
     new = _encode_thoroughly(data, root)
     return None if new == original else new
-
-
-def unchanged(data: dict[str, Any], original: bytes, loaded: dict[str, Any] | None = None) -> bool:
-    """Whether ``encode_if_changed`` gives ``None``; data that cannot be encoded is changed. Raises nothing."""
-    try:
-        return encode_if_changed(data, original, loaded) is None
-    except (SessionSerializationError, SessionTooLargeError):
-        return False
 
 
 def encode_value(value: Any, root: str) -> bytes:
