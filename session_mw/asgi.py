@@ -17,7 +17,7 @@ from .core.session import Session, bind_session, release_session
 from .errors import ConfigurationError, StoreError
 from .exchange import unavailable
 from .headers import ASGI_HEADERS
-from .layer import SessionLayer
+from .layer import SessionLayer, shielded
 from .managers import Manager, Verdict
 from .settings import Settings
 
@@ -99,12 +99,13 @@ class SessionMiddleware:
         failed = True
         started = False  # a response is on its way, ours or the app's
         ours = False  # it is ours: nothing of the app's follows
+        refused = False  # a response start failed: what was changed cannot be kept
 
         def start(message: Message) -> Awaitable[None]:
             """Commit, then let the response start."""
             nonlocal started, ours
             try:
-                verdict = layer.commit(session)
+                verdict = commit()
                 if not isinstance(verdict, Verdict):
                     return wait_and_start(message, verdict)
                 message = answer(message, verdict)
@@ -114,10 +115,23 @@ class SessionMiddleware:
             started = True
             return send(message)
 
+        def commit() -> Verdict | Awaitable[Verdict]:
+            """Raises what cannot be kept once, to the app; the error page it then sends goes out without."""
+            nonlocal refused
+            try:
+                return layer.commit(session)
+            except StoreError:
+                raise
+            except Exception:
+                if not refused:
+                    refused = True
+                    raise
+                return layer.give_up(session)
+
         async def wait_and_start(message: Message, waited: Awaitable[Verdict]) -> None:
             nonlocal started, ours
             try:
-                message = answer(message, await waited)
+                message = answer(message, await shielded(waited))
             except StoreError as error:
                 started = ours = True
                 await self._refuse(scope, send, error)
@@ -169,16 +183,16 @@ class SessionMiddleware:
     async def _prepare(self, scope: Scope, session: Session) -> None:
         """Open the store, once; read a session that must be awaited, where the request has one."""
         layer = self.layer
-        if not layer.ready:
-            await layer.aopen_store()
         autoload = self._autoload
         if callable(autoload):
             autoload = autoload(scope)
-        if autoload and layer.must_wait(session):
-            try:
+        try:
+            if not layer.ready:
+                await layer.aopen_store()
+            if autoload and layer.must_wait(session):
                 await layer.afill(session)
-            except StoreError as error:
-                session._prepare().failure = error  # raised at first touch: an app that ignores the session works
+        except StoreError as error:
+            session._prepare().failure = error  # raised at first touch: an app that ignores the session works
 
     async def _refuse(self, scope: Scope, send: Send, error: StoreError) -> None:
         """Answer a store that failed: never as somebody else, never with a cookie."""
@@ -186,7 +200,7 @@ class SessionMiddleware:
         status, headers, body = unavailable(self.config, scope)
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": raw})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open the store before the app starts up, close it after it has shut down. Raises ``StoreError``."""

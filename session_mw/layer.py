@@ -11,9 +11,10 @@ integration says when the response starts; it decides nothing about sessions, an
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Awaitable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from .admission import Admission
 from .config import SessionConfig, missing_home_error
@@ -22,15 +23,17 @@ from .core.operations import AsyncStore, Flow, Store
 from .core.runners import arun, run, run_ready
 from .core.session import Session
 from .core.state import OPEN, OVER, STARTED, State
-from .errors import ConfigurationError, InvalidSessionIdError, SessionClosedError, SessionStateError
+from .errors import ConfigurationError, InvalidSessionIdError, SessionClosedError, SessionStateError, StoreError
 from .events import Events
 from .exchange import Exchange, Reader
 from .managers import LEAVE, Manager, Opened, Verdict, is_flow
 from .managers.cookie import CookieManager
 from .managers.store import StoreManager
 
-__all__ = ["Home", "SessionLayer", "build_manager"]
+__all__ = ["Home", "SessionLayer", "build_manager", "shielded"]
 
+logger = logging.getLogger("session_mw")
+T = TypeVar("T")
 _DORMANT: type[Session] = Session._dormant  # sessions begin asleep
 
 
@@ -272,7 +275,7 @@ class SessionLayer:
     def started(self, session: Session) -> None:
         """The response start has been committed and leaves now."""
         state = session._state
-        if state is not None:
+        if state is not None and state.phase == OPEN:
             state.phase = STARTED
 
     def fail(self, session: Session) -> Verdict | Awaitable[Verdict]:
@@ -281,6 +284,14 @@ class SessionLayer:
         if state is None or state.phase != OPEN or not session._keep_endings():
             return LEAVE
         state.phase = STARTED  # in place: no cookie can be sent
+        return self._carry_out(session, state)
+
+    def give_up(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """What was changed cannot be kept: drop it, carry out the endings asked for; nothing can be written any more."""
+        state = session._state
+        if state is None or not session._keep_endings():
+            self.close(session, failed=True)
+            return LEAVE
         return self._carry_out(session, state)
 
     def late(self, session: Session, *, failed: bool = False) -> Verdict | Awaitable[Verdict]:
@@ -307,10 +318,15 @@ class SessionLayer:
             started = state.phase == STARTED
             left = self.late(session, failed=failed) if started else self.fail(session) if failed else LEAVE
             if not isinstance(left, Verdict):
-                await left
+                await shielded(left)
+        except StoreError:
+            if not failed:
+                raise
+            logger.exception("session_mw: what a failed request had ended or changed could not be carried out")
         finally:
             self.close(session, failed=failed)
-            await self.events.atell(state)
+            told = self.events.atell(state)
+            await (shielded(told) if self.config.awaits else told)
 
     async def still_there(self, session: Session, *, active: bool) -> bool:
         """Whether the session of an open socket goes on; *active* counts as activity."""
@@ -324,7 +340,7 @@ class SessionLayer:
     def close(self, session: Session, *, failed: bool = False) -> None:
         """The request is over; nothing of it may be kept alive by the session."""
         state = session._state
-        if state is not None:
+        if state is not None and state.phase != OVER:
             state.phase = OVER
             if self.events.wanted:
                 state.note("close", self.now(), "error" if failed else "", handle=state.handle)
@@ -349,6 +365,14 @@ class SessionLayer:
         """Raises ``ConfigurationError`` for a client-kept session."""
         if session._home.manager.store is None:
             raise ConfigurationError("nothing is kept on the server; add store=")
+
+
+async def shielded(work: Awaitable[T]) -> T:
+    """*work*, to its end: a client that goes away does not leave it half-done."""
+    from anyio import CancelScope  # loaded only where it is used
+
+    with CancelScope(shield=True):
+        return await work
 
 
 def build_manager(config: SessionConfig) -> Manager:

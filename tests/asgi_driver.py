@@ -1,8 +1,8 @@
 """An ASGI server of the simplest kind, and a browser in front of it: drives a middleware by hand, message by message.
 
-    client = Client(SessionMiddleware(app, store=MemoryStore()))
-    reply = client.get("/")                 # a whole request on a loop of its own; keeps cookies
-    reply = await client.request("/")       # the same inside a test's own loop
+client = Client(SessionMiddleware(app, store=MemoryStore()))
+reply = client.get("/")                 # a whole request on a loop of its own; keeps cookies
+reply = await client.request("/")       # the same inside a test's own loop
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class Client:
         **more: Any,
     ) -> dict[str, Any]:
         """The scope of a request; *cookie* in place of the browser's own."""
-        raw = "; ".join(f"{name}={value}" for name, value in self.cookies.items()).encode() if cookie is None else cookie
+        raw = (
+            "; ".join(f"{name}={value}" for name, value in self.cookies.items()).encode() if cookie is None else cookie
+        )
         scope = {
             "type": kind,
             "asgi": {"version": "3.0", "spec_version": "2.4"},

@@ -387,7 +387,9 @@ def test_a_session_that_cannot_be_kept_any_more_refuses_late_writes(call: Any, e
     assert client.get("/look").text == "{'n': 1}"
 
 
-ROUTES_IN = Routes(login=lambda s: (s.login(user_id="ada"), s.set("cart", 1)), me=lambda s: (s.user_id, s.online(), dict(s)))
+ROUTES_IN = Routes(
+    login=lambda s: (s.login(user_id="ada"), s.set("cart", 1)), me=lambda s: (s.user_id, s.online(), dict(s))
+)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,9 @@ class WSGIReply:
 class WSGIClient:
     """A browser with its cookies. *checked*: wsgiref's validator stands around the middleware."""
 
-    def __init__(self, app: Any, cookies: dict[str, str] | None = None, *, checked: bool = True, **environ: str) -> None:
+    def __init__(
+        self, app: Any, cookies: dict[str, str] | None = None, *, checked: bool = True, **environ: str
+    ) -> None:
         self.app = validator(app) if checked else app
         self.cookies = dict(cookies or {})
         self.environ_extra = environ

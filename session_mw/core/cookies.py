@@ -182,6 +182,11 @@ class CookieSpec:
             return [f"{self._head}{value}{tail}", *self._delete(self._stale(header), secure)]
         return [f"{self._head}{value}{tail}"]
 
+    def check(self, value: str) -> None:
+        """Whether ``write`` would take *value*. Raises SessionTooLargeError when it would not."""
+        if len(value) > self._room:
+            self._cut(value)
+
     def clear(self, header: bytes = b"", *, secure: bool = True) -> list[str]:
         """The Set-Cookie header values that delete the cookie and every chunk of it that *header* shows.
 

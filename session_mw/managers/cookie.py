@@ -52,6 +52,7 @@ class CookieManager:
             self._sealer = Signer(config.keys, purpose, clock_skew=config.clock_skew)  # type: ignore[assignment]
         self._limits = Limits(config.idle_timeout, config.absolute_timeout, config.touch_after(stored=False))
         self._persistent = config.persistent
+        self._cookie = config.cookie
         self._host_prefixed = config.cookie.is_host_prefixed
 
     def open(self, values: list[str], now: int) -> Opened:
@@ -106,16 +107,20 @@ class CookieManager:
             token = mint(random(RANDOM_BYTES))
         record = state.draft(live, base, now, self._limits, token)
         persistent = record is not None and (self._persistent or state.is_persistent())
+        verdict = LEAVE if base is None else CLEAR
+        if record is not None:
+            rest = _Rest(
+                record.user_id, record.last_activity, record.lifetime, record.login_ip, record.login_user_agent
+            )
+            body = b"%b\n%b" % (record.payload, _encode(rest))
+            contents = Contents(record.id, now, record.created_at, record.expires_at, record.absolute_expires_at, body)
+            value = self._sealer.seal(contents, random(NONCE_BYTES))
+            self._cookie.check(value)  # before anything counts as done
+            verdict = Verdict(Action.SET, value, record.absolute_expires_at - now if persistent else None)
         if state.tells:
             note_change(state, record, base, now)
         state.rebase(record)
-        if record is None:
-            return LEAVE if base is None else CLEAR
-        rest = _Rest(record.user_id, record.last_activity, record.lifetime, record.login_ip, record.login_user_agent)
-        body = b"%b\n%b" % (record.payload, _encode(rest))
-        contents = Contents(record.id, now, record.created_at, record.expires_at, record.absolute_expires_at, body)
-        max_age = record.absolute_expires_at - now if persistent else None
-        return Verdict(Action.SET, self._sealer.seal(contents, random(NONCE_BYTES)), max_age)
+        return verdict
 
     def _reseal_due(self, state: State, now: int) -> bool:
         """Whether the idle deadline should slide; never by a slow answer, which might overtake a newer seal."""
