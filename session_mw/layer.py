@@ -150,14 +150,17 @@ class SessionLayer:
         return state
 
     def _fill(self, session: Session, values: list[str]) -> None:
-        home: Home = session._home
+        before = session._before
+        home: Home = self.home if before is None else session._home
         state = self._begin(session)
         opened = home.manager.open(values, state.now)
-        if is_flow(opened) or self._admission.needed:
-            if self.config.awaits or (is_flow(opened) and home.store is None):
+        if type(opened) is not Opened or self._admission.needed:
+            if self.config.awaits or (type(opened) is not Opened and home.store is None):
                 raise SessionStateError("this session must be awaited first: await session.load()")
-            opened = run(self._admission.judge(session, state, opened), home.store)
-        state = self._take(session, state, cast("Opened", opened))
+            if self._admission.needed:
+                opened = self._admission.judge(session, state, opened)
+            opened = run(cast("Flow[Opened]", opened), home.store)
+        state = self._take(session, state, opened)
         if state.events:
             self.events.tell(state)
 
@@ -262,7 +265,8 @@ class SessionLayer:
                 plan.close()
                 raise SessionStateError("this session's store must be awaited: call await session.acommit()")
             run(plan, home.store)
-        self.events.tell(state)
+        if not self.config.awaits:  # else they are told when the request ends
+            self.events.tell(state)
 
     async def acommit_early(self, session: Session) -> None:
         """``session.acommit()``: the same, wherever it may have to wait."""
