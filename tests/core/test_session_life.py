@@ -1,0 +1,681 @@
+"""A session's life: start, commit, regenerate, destroy; where it is kept; what overlapping requests do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import Any
+
+import pytest
+from harness import App, Browser, both, token
+
+from session_mw.core.session import Session, SessionStatus, current_session
+from session_mw.errors import (
+    ConfigurationError,
+    InvalidSessionIdError,
+    SessionClosedError,
+    SessionStateError,
+)
+from session_mw.managers.cookie import CookieManager
+from session_mw.managers.store import StoreManager
+from session_mw.stores.memory import MemoryStore
+from session_mw.testing import FaultyStore
+
+# -- what happened -------------------------------------------------------------------------------------------------
+
+
+@both
+def test_an_untouched_session_costs_nothing(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = 1
+    app.told()
+    app.random.calls = 0
+    with app.request() as s:
+        assert (s.accessed, s.modified) == (False, False)
+    assert (app.sent, app.told(), app.random.calls) == ([], [], 0)
+
+
+@both
+def test_accessed_modified_is_new(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        assert s.is_new
+        assert (s.accessed, s.modified) == (True, False)
+        s["a"] = [1]
+        assert s.modified
+    with app.request() as s:
+        assert not s.is_new
+        assert not s.modified
+        s["a"].append(2)
+        assert s.modified
+        s["a"].pop()
+        assert not s.modified
+
+
+@both
+def test_names(kind: str) -> None:
+    app = App(kind, table_index="shop")
+    with app.request() as s:
+        assert s.cookie_name == "__Host-session-shop"
+        assert isinstance(s.manager, CookieManager if kind == "cookie" else StoreManager)
+        assert s.opened_id is None
+        s["a"] = 1
+        handle = s.session_id
+    assert list(app.browser.cookies) == ["__Host-session-shop"]
+    with app.request() as s:
+        assert s.opened_id == s.session_id == handle
+
+
+def test_the_handle_of_a_session_that_ended_meanwhile_is_none() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    thief = app.browser.copy()
+    with app.request() as s:
+        s.destroy()
+    with app.request(thief) as s:
+        s["b"] = 1
+        assert s.session_id is None  # nothing of this will be kept
+    assert app.told("dropped") == ["dropped:stale_token"]
+    assert app.sent == []
+
+
+@both
+def test_current_session(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        assert current_session() is s
+        current_session()["a"] = 1
+    with pytest.raises(SessionStateError, match="no session here"):
+        current_session()
+
+
+# -- commit and start ----------------------------------------------------------------------------------------------
+
+
+def versions(app: App) -> int:
+    return sum(record.version for record in app.store._live.values())  # type: ignore[union-attr]
+
+
+@both
+def test_commit_writes_now_and_a_later_write_reopens(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        assert s.is_status(SessionStatus.NONE)
+        s["a"] = 1
+        assert s.is_status()
+        s.commit()
+        assert s.is_status(SessionStatus.NONE)
+        if kind == "store":
+            assert versions(app) == 1
+        s["b"] = 2
+        assert s.is_status(SessionStatus.ACTIVE)
+        s.commit()
+        assert s.start() is True
+        assert s.is_status()
+        assert not s.is_status(SessionStatus.DISABLED)
+    assert len(app.sent) == 1  # the cookie of a session created by commit() is not forgotten
+    assert app.look() == {"a": 1, "b": 2}
+
+
+@both
+def test_a_pending_rotation_waits_for_the_response(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = 1
+    thief = app.browser.copy()
+    with app.request() as s:
+        planned = s.regenerate(grace=0)
+        s["b"] = 2
+        s.commit()
+        assert app.look(thief) == ({"a": 1, "b": 2} if kind == "store" else {"a": 1})
+        assert s.session_id == planned
+    with app.request() as s:
+        assert (s.session_id, s) == (planned, {"a": 1, "b": 2})
+    if kind == "store":
+        assert app.look(thief) == {}
+
+
+@both
+def test_a_login_is_not_written_under_the_old_token(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = 1
+    thief = app.browser.copy()
+    with app.request() as s:
+        s.login(user_id="ann")
+        s["secret"] = 1
+        s.commit()
+        assert app.look(thief) == {"a": 1}
+    assert app.look() == {"a": 1, "secret": 1}
+
+
+@both
+def test_what_commit_emptied_still_clears_the_cookie(kind: str) -> None:
+    app = App(kind)
+    for rewrite in (False, True):
+        with app.request() as s:
+            s["a"] = 1
+        with app.request() as s:
+            s.clear().commit()
+            if rewrite:
+                s["b"] = 2
+        assert app.look() == ({"b": 2} if rewrite else {})
+        assert bool(app.browser) is rewrite
+
+
+@both
+def test_everything_emptied_after_two_commits(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = 1
+    with app.request() as s:
+        s.clear().commit()
+        s["b"] = 1
+        s.commit()
+        s.clear()
+    assert not app.browser
+    assert len(app.sent) == 1
+
+
+def test_a_commit_that_fails_can_be_tried_again() -> None:
+    store = FaultyStore(MemoryStore())
+    app = App(store=store)
+    with app.request() as s:
+        s["a"] = 1
+        store.fail("create")
+        with pytest.raises(Exception, match="told to fail"):
+            s.commit()
+        s.commit()
+    assert app.look() == {"a": 1}
+
+
+def test_a_session_touched_twice_is_touched_once_in_the_store() -> None:
+    store = FaultyStore(MemoryStore())
+    app = App(store=store)
+    with app.request() as s:
+        s["a"] = 1
+    app.clock.advance(61)
+    with app.request() as s:
+        assert s["a"]
+        s.commit()
+    assert store.count("touch") == 1
+    app.clock.advance(59)
+    with app.request() as s:
+        assert s["a"]
+    assert store.count("touch") == 1
+
+
+def test_start_adopts_a_whole_valid_token_and_rotates() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    token_text = app.browser.cookies["__Host-session"]
+    phone = Browser()
+    with app.request(phone) as s:
+        assert s.start(token_text) is True
+        assert s == {"a": 1}
+        old = s.opened_id
+        assert s.session_id != old
+    assert app.look(phone) == {"a": 1}
+    assert phone.cookies["__Host-session"] != token_text
+    assert app.look() == {}
+
+
+def test_start_adopts_a_sealed_session_too() -> None:
+    app = App("cookie")
+    with app.request() as s:
+        s["a"] = 1
+    sealed = app.browser.cookies["__Host-session"]
+    phone = Browser()
+    with app.request(phone) as s:
+        s.start(sealed)
+        assert s["a"] == 1
+    with app.request(phone) as s:
+        assert s == {"a": 1}
+        assert s.session_id is not None
+
+
+@pytest.mark.parametrize(("kind", "text"), [("store", "x"), ("store", "a" * 24), ("cookie", "x"), ("cookie", "")])
+def test_start_refuses_what_is_no_token(kind: str, text: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        with pytest.raises(InvalidSessionIdError) as refused:
+            s.start(text)
+        assert text not in ("x",) or "x" not in str(refused.value).split()
+
+
+def test_a_session_id_alone_is_no_token() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+        handle = s.session_id
+    with app.request(Browser()) as s, pytest.raises(InvalidSessionIdError):
+        s.start(handle)
+
+
+def test_an_unknown_token_gives_a_fresh_session() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    text = token().text
+    with app.request() as s:
+        s.start(text)
+        assert (s.is_new, s) == (True, {})
+        s["b"] = 1
+        assert s.session_id != text[:24]
+    assert app.look() == {"b": 1}
+
+
+def test_start_with_a_token_comes_first_or_not_at_all() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+        text = token().text
+        with pytest.raises(SessionStateError, match="too late"):
+            s.start(text)
+    with app.request() as s:
+        app.respond()
+        with pytest.raises(SessionClosedError, match="response has started"):
+            s.start(text)
+    assert app.look() == {"a": 1}
+
+
+# -- regenerate ----------------------------------------------------------------------------------------------------
+
+
+@both
+def test_regenerate_keeps_data_login_and_creation_time(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = 1
+        s.login(user_id="ann")
+        created, login = s.created_at, s.login_token
+    app.clock.advance(30)
+    with app.request() as s:
+        old = s.session_id
+        new = s.regenerate()
+        assert new == s.session_id != old
+        assert s.regenerate() == new
+    with app.request() as s:
+        assert (s.session_id, s, s.user_id) == (new, {"a": 1}, "ann")
+        assert (s.created_at, s.login_token) == (created, login)
+
+
+@pytest.mark.parametrize("grace", [-1, 301])
+def test_grace_has_bounds(grace: int) -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+        with pytest.raises(ValueError, match="0 to 300"):
+            s.regenerate(grace=grace)
+
+
+@pytest.mark.parametrize(("grace", "seconds"), [(None, 30), (0, 0), (1, 1), (300, 300)])
+def test_the_old_id_points_to_the_new_one_for_a_while(grace: int | None, seconds: int) -> None:
+    app = App(touch_interval=7000)
+    with app.request() as s:
+        s["a"] = 1
+    tab = app.browser.copy()
+    with app.request() as s:
+        new = s.regenerate(grace=grace)
+    if seconds:
+        app.clock.advance(seconds - 1)
+        with app.request(tab) as s:
+            assert (s.opened_id, s["a"]) == (new, 1)
+            s["b"] = 2
+            assert s.regenerate() == new  # somebody has just done so
+        assert app.sent == []  # no cookie: the browser has, or will get, the new one
+        assert app.look() == {"a": 1, "b": 2}
+        app.clock.advance(1)
+    with app.request(tab) as s:
+        assert s == {}
+        s["lost"] = 1
+    assert "lost" not in app.look()
+    if seconds < 60:  # known for a straggler: nothing is begun in its place
+        assert app.sent == []
+
+
+@pytest.mark.parametrize("also", [lambda s: s.login(user_id="ann"), lambda s: s.logout(), lambda s: s.login()])
+def test_no_grace_where_a_login_changes(also: Any) -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+        s.login(user_id="ann")
+    tab = app.browser.copy()
+    with app.request() as s:
+        s.regenerate(grace=300)
+        also(s)
+    assert app.look(tab) == {}
+
+
+def test_login_through_a_pointer_gives_a_session_of_its_own() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    tab = app.browser.copy()
+    with app.request() as s:
+        s.regenerate()
+    with app.request(tab) as s:
+        s.login(user_id="ann")
+    assert len(app.sent) == 1
+    assert app.look(tab) == {"a": 1}
+    assert app.look() == {}
+
+
+@pytest.mark.parametrize("rotate", [lambda s: s.regenerate(grace=0), lambda s: s.logout()])
+def test_a_concurrent_save_does_not_undo_a_rotation(rotate: Any) -> None:
+    app = App()
+    with app.request() as s:
+        s.login(user_id="ann")
+    thief = app.browser.copy()
+    with app.request() as s:
+        rotate(s)
+        planned = s.session_id
+        with app.request(thief) as other:
+            other["theirs"] = 1
+    with app.request() as s:
+        assert (s.session_id, s) == (planned, {"theirs": 1})
+    assert app.look(thief) == {}
+
+
+def test_two_that_regenerate_at_once_agree() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    tab = app.browser.copy()
+    with app.request() as s:
+        s.regenerate()
+        s["mine"] = 1
+        with app.request(tab) as other:
+            new = other.regenerate()
+            other["theirs"] = 1
+        app.respond()
+        assert s.session_id == new  # theirs is the successor; mine went there
+    assert app.sent == []
+    assert app.look(tab) == {"a": 1, "mine": 1, "theirs": 1}
+
+
+# -- destroy -------------------------------------------------------------------------------------------------------
+
+
+@both
+def test_destroy_ends_everything_and_a_later_write_lives_elsewhere(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        assert s.destroy() is False
+        s["a"] = 1
+        s.set_to("b", 2, "admin").put("c", 3)
+        s.login(user_id="ann")
+    thief = app.browser.copy()
+    with app.request() as s:
+        old = s.session_id
+        assert s.destroy() is True
+        assert s.destroy() is False
+        assert (s, s.get_result(), s.online(), s.user_id, s.session_id) == ({}, {}, False, None, None)
+        assert s.is_status(SessionStatus.NONE)
+        s["new"] = 1
+        assert s.session_id not in (None, old)
+    with app.request() as s:
+        assert s.get_result() == {"global": {"new": 1}}
+        assert s.session_id != old
+    if kind == "store":
+        assert app.look(thief) == {}
+    assert app.told("destroy") == ["destroy"]
+
+
+@both
+def test_destroy_clears_the_cookie(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = 1
+    with app.request() as s:
+        s.destroy()
+    assert not app.browser
+    assert "Max-Age=0" in app.sent[0]
+    assert app.told() == ["create", "close", "open", "destroy", "close"]
+
+
+@both
+def test_destroy_all_closes_until_start(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = 1
+    with app.request() as s:
+        assert s.destroy(all_data=True) is True
+        for write in (lambda: s.set("b", 1), lambda: s.put("b", 1), s.login, s.regenerate, s.attempt, s.logout):
+            with pytest.raises(SessionClosedError, match="destroyed"):
+                write()
+        assert s == {}
+        s.start()
+        s["b"] = 2
+    assert app.look() == {"b": 2}
+
+
+def test_destroy_beats_every_concurrent_change() -> None:
+    app = App()
+    for order in ("first", "last"):
+        with app.request() as s:
+            s["a"] = 1
+        tab = app.browser.copy()
+        mine, theirs = app.begin(), app.begin(tab)
+        mine.session.destroy()
+        theirs.session["b"] = 2
+        for exchange in (mine, theirs) if order == "first" else (theirs, mine):
+            exchange.respond()
+            exchange.end()
+        assert app.look(tab) == {}
+        assert theirs.sent == []
+        assert not app.browser
+
+
+def test_a_late_destroy_is_carried_out_in_the_store() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    with app.request() as s:
+        assert s["a"]
+        app.respond()
+        assert s.destroy() is True
+        with pytest.raises(SessionClosedError, match="destroyed"):
+            s["b"] = 1
+    assert app.sent == []
+    assert app.look() == {}
+
+
+def test_late_writes_go_to_a_session_that_is_known_already() -> None:
+    app = App()
+    with app.request() as s:
+        assert s == {}
+        app.respond()
+        with pytest.raises(SessionClosedError, match="response has started"):
+            s["a"] = 1
+    with app.request() as s:
+        s["a"] = 1
+        app.respond()
+        s["b"] = 2
+    with app.request() as s:
+        app.respond()  # nobody had looked yet
+        s["c"] = 3
+    assert app.look() == {"a": 1, "b": 2, "c": 3}
+
+
+@both
+def test_a_nested_change_too_late_is_dropped_with_an_event(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = [1]
+    with app.request() as s:
+        cart = s["a"]
+        app.respond()
+        cart.append(2)
+    assert app.told("dropped") == (["dropped:late"] if kind == "cookie" else [])
+    assert app.look() == {"a": [1] if kind == "cookie" else [1, 2]}
+
+
+@both
+def test_when_the_request_is_over_nothing_can_be_written(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = 1
+    for write in (lambda: s.set("b", 1), s.destroy, s.logout, s.clear):
+        with pytest.raises(SessionClosedError, match="over"):
+            write()
+    assert s["a"] == 1
+    with pytest.raises(SessionClosedError):
+        s.start()
+
+
+# -- lifetimes -----------------------------------------------------------------------------------------------------
+
+
+@both
+def test_expire_after_is_remember_me(kind: str) -> None:
+    app = App(kind)
+    day = 86400
+    with app.request() as s:
+        assert s.expire_after(dt.timedelta(days=3)) is s
+    assert f"Max-Age={7 * day}" in app.sent[0]  # the browser keeps it until the absolute end
+    app.clock.advance(3 * day - 1)
+    with app.request() as s:
+        assert (s.is_new, s.expiration) == (False, app.clock.now + 1)
+        s["a"] = 1
+    with app.request() as s:
+        assert s.expiration == app.clock.now + 3 * day
+        s.expire_after(None)
+    with app.request() as s:
+        assert s.expiration == app.clock.now + 7200  # only expire_after shortens
+    app.clock.advance(7200)
+    assert app.look() == {}
+
+
+@both
+def test_expire_after_sets_the_cookie_without_max_age_again(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s.expire_after(dt.timedelta(hours=1))
+        s["a"] = 1
+    with app.request() as s:
+        s.expire_after(None)
+        s.regenerate()
+    assert "Max-Age" not in app.sent[0]
+
+
+@pytest.mark.parametrize("limit", [dt.timedelta(0), dt.timedelta(days=7, seconds=1), dt.timedelta(days=-1)])
+def test_expire_after_has_bounds(limit: dt.timedelta) -> None:
+    app = App()
+    with app.request() as s, pytest.raises(ValueError, match="absolute_timeout"):
+        s.expire_after(limit)
+
+
+@both
+def test_persistent_cookies(kind: str) -> None:
+    app = App(kind, persistent=True)
+    with app.request() as s:
+        s["a"] = 1
+    assert "Max-Age=604800" in app.sent[0]
+
+
+# -- another home --------------------------------------------------------------------------------------------------
+
+
+def test_set_store_and_set_manager_before_start() -> None:
+    app = App()
+    other = MemoryStore()
+    with app.request() as s:
+        assert s.set_store(other) is s
+        s["a"] = 1
+    assert app.look() == {}
+    session = app.begin().session
+    assert session.set_manager(StoreManager(other)) == {"a": 1}
+    for move in (session.set_store, session.set_manager):
+        with pytest.raises(SessionStateError, match="loaded already"):
+            move(other)
+    with app.request() as s, pytest.raises(ConfigurationError):
+        s.set_manager(CookieManager())
+
+
+# -- on an event loop ----------------------------------------------------------------------------------------------
+
+
+class Awaited:
+    """Just the awaited face of a memory store."""
+
+    can_rotate = True
+
+    def __new__(cls, store: Any) -> Any:
+        return store.aio()
+
+
+def awaited() -> tuple[App, Any]:
+    store = FaultyStore(MemoryStore())
+    return App(store=Awaited(store), on_loop=True), store
+
+
+async def handle(app: App, work: Any, *, load: bool = True) -> None:
+    step = app.begin()
+    session = step.session
+    if load:
+        assert await session.load() is session
+    answer = work(session)
+    if answer is not None:
+        await answer
+    verdict: Any = app.layer.commit(session)
+    if not hasattr(verdict, "action"):
+        verdict = await verdict
+    app.browser.take(app.layer.set_cookies(session._source, verdict))
+    app.layer.started(session)
+    await app.layer.finish(session, failed=False)
+
+
+@pytest.mark.anyio
+async def test_an_awaited_store() -> None:
+    app, store = awaited()
+
+    async def first(s: Session) -> None:
+        s["a"] = 1
+        with pytest.raises(SessionStateError, match="acommit"):
+            s.commit()
+        await s.acommit()
+        assert store.count("create") == 1
+        assert s.is_status(SessionStatus.NONE)
+        s["b"] = 2
+
+    await handle(app, first, load=False)  # nothing to wait for: there is no cookie
+    session = app.begin().session
+    with pytest.raises(SessionStateError, match="load"):
+        session.get("a")
+    assert not session.accessed
+    await handle(app, lambda s: s.__setitem__("c", s["a"] + s["b"]))
+    assert await app.begin().session.load() == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.anyio
+async def test_tasks_that_load_at_once_share_one_reading() -> None:
+    app, _ = awaited()
+    await handle(app, lambda s: s.__setitem__("a", 1), load=False)
+
+    async def work(s: Session) -> None:
+        async def task(number: int) -> None:
+            await s.load()
+            s[str(number)] = number
+
+        await asyncio.gather(*map(task, range(3)))
+
+    await handle(app, work, load=False)
+    assert await app.begin().session.load() == {"a": 1, "0": 0, "1": 1, "2": 2}
+
+
+@pytest.mark.anyio
+async def test_a_session_loaded_after_the_response_start_knows_it() -> None:
+    app, _ = awaited()
+    await handle(app, lambda s: s.__setitem__("a", 1), load=False)
+    step = app.begin()
+    step.respond()
+    await step.session.load()
+    with pytest.raises(SessionClosedError):
+        step.session.login(user_id="ann")
+    step.session["late"] = 1
+    await app.layer.finish(step.session, failed=False)
+    assert await app.begin().session.load() == {"a": 1, "late": 1}
