@@ -18,7 +18,7 @@ from session_mw.core.operations import Close, Create, Delete, Load, Outcome, Rot
 from session_mw.managers import Action
 
 from .model import Model, View
-from .world import Arrival, Request, World, apply
+from .world import Arrival, World, apply
 
 __all__ = ["ARRIVAL_RULES", "WORLD_RULES", "End", "reversed_arrival"]
 
@@ -157,8 +157,8 @@ def sends_the_token_it_began(end: End) -> Iterator[str]:
 def no_token_before_the_end(end: End) -> Iterator[str]:
     """No token leaves before its predecessor ended."""
     for request in end.served:
-        for id in request.unfinished:
-            yield f"{request.name}: a new token left while {end.world.labels.get(id, id)!r} was alive"
+        for label in request.unfinished:
+            yield f"{request.name}: a new token left while {label!r} was alive"
 
 
 def tokens_open_what_they_should(end: End) -> Iterator[str]:

@@ -6,7 +6,7 @@ Values tell who wrote them, and as whom ("alice:A"), so that a former owner's da
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,7 +45,7 @@ class Kind(NamedTuple):
     ends: bool = False
     wipes: bool = False
     dead: bool = False  # sent with the token of a session that ended before
-    service: Callable[[str], Iterable[Operation]] | None = None
+    service: Callable[[str], Operation] | None = None
     ends_owner: str = ""
     ends_label: str = ""
 
@@ -228,6 +228,6 @@ KINDS = (
         user="alice",
         dead=True,
     ),
-    Kind("service: destroy user", service=lambda id: [DeleteUser("alice")], ends_owner="alice"),
-    Kind("service: destroy session", service=lambda id: [Delete(id)], ends_label="start"),
+    Kind("service: destroy user", service=lambda _: DeleteUser("alice"), ends_owner="alice"),
+    Kind("service: destroy session", service=Delete, ends_label="start"),
 )

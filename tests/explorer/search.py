@@ -158,9 +158,11 @@ def _arrivals(end: End, schedule: str) -> Iterator[tuple[str, list[Arrival]]]:
     responses: list[tuple[str, Arrival]] = []
     if end.world.under_way is not None:
         responses.append(("0", (-1, Verdict(Action.SET, end.world.under_way))))
-    for request in end.served:
-        if not (request.stopped or request.lost) and request.verdict.action is not Action.LEAVE:
-            responses.append((request.name, (request.point, request.verdict)))
+    responses += [
+        (request.name, (request.point, request.verdict))
+        for request in end.served
+        if not (request.stopped or request.lost) and request.verdict.action is not Action.LEAVE
+    ]
     orders = [tuple(responses)] if schedule == SERIAL else itertools.permutations(responses)
     for order in orders:
         yield "".join(name for name, _ in order), [arrival for _, arrival in order]

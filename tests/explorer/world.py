@@ -20,10 +20,11 @@ from session_mw.core.login import new_login
 from session_mw.core.operations import Close, Create, DeleteUser, Operation, Outcome, Rotate
 from session_mw.core.payload import Meta, join, read_meta, split, write_meta
 from session_mw.core.record import Record, pointer
+from session_mw.core.runners import run
 from session_mw.core.session import Session
 from session_mw.core.state import State
 from session_mw.layer import SessionLayer
-from session_mw.managers import LEAVE, Action, Verdict, is_flow
+from session_mw.managers import LEAVE, Action, Opened, Verdict, is_flow
 from session_mw.managers.store import StoreManager
 from session_mw.stores.memory import MemoryStore
 
@@ -118,8 +119,8 @@ class Request:
         self._advance(None)
 
     def _service(self) -> Generator[Operation, Any, Verdict]:
-        for operation in self.kind.service(self.world.start_id):
-            yield operation
+        assert self.kind.service is not None
+        yield self.kind.service(self.world.start_id)
         return LEAVE
 
     def _request(self) -> Generator[Operation, Any, Verdict]:
@@ -137,15 +138,15 @@ class Request:
             self.world.logins.setdefault(session.login_token, self.name)
         if self.seen.login is not None and session.login_token is None:
             self.ended = self.seen.login
-        plan = layer.commit(session)
+        plan: Any = layer.commit(session)
         verdict: Verdict = (yield from plan) if is_flow(plan) else plan
         layer.started(session)
         return verdict
 
     def stamp(self, session: Session) -> str:
         """A value that tells who wrote it, and as whom."""
-        self.value = f"{session.user_id or '-'}:{self.name}"
-        return self.value
+        value = self.value = f"{session.user_id or '-'}:{self.name}"
+        return value
 
     @property
     def point(self) -> int:
@@ -200,11 +201,11 @@ class Request:
 
     def _note_predecessors(self) -> None:
         """A response is about to leave: with a new token, nothing it replaces may still be alive."""
-        if self.verdict.action is Action.SET:
-            new = self.verdict.value.partition(".")[0]
-            opened = self.session.opened_id if self.session is not None else None
-            ids = [id for id in (opened,) if id is not None and id != new]
-            self.unfinished = [id for id in ids if (kept := self.world.store.load(id)) is not None and not kept.closed]
+        if self.verdict.action is Action.SET and self.session is not None:
+            opened, new = self.session.opened_id, self.verdict.value
+            kept = self.world.store.load(opened) if opened and not new.startswith(opened) else None
+            if kept is not None and not kept.closed:
+                self.unfinished.append(self.world.labels[kept.id])
 
 
 class World:
@@ -214,7 +215,7 @@ class World:
         self.start = start
         self.store = Watched() if can_rotate else Compensating()
         self.layer = _layer()
-        manager = self.layer.home.manager
+        manager: Any = self.layer.home.manager
         manager.store = self.store
         self.layer.home = self.layer.home._replace(store=self.store)
         self.layer.random = self._random
@@ -256,12 +257,12 @@ class World:
 
     def _bury(self, token: str) -> None:
         """A session with this token ended a moment ago."""
-        id, _, secret = token.partition(".")
+        named, _, secret = token.partition(".")
         until = NOW + 60
         self.store.create(
-            Record(id, tokens.digest(secret), None, NOW, NOW, until, until, None, None, None, 1, join(b"{}", b""))
+            Record(named, tokens.digest(secret), None, NOW, NOW, until, until, None, None, None, 1, join(b"{}", b""))
         )
-        self.store.close(id, 1, until=until)
+        self.store.close(named, 1, until=until)
 
     def send(self, kind: Kind) -> Request:
         """Send a request with the cookie the jar holds now."""
@@ -285,8 +286,8 @@ class World:
 
     def label(self, token: str) -> str:
         """Who began the session of *token*."""
-        id = token.partition(".")[0]
-        return self.labels.get(id, id)
+        named = token.partition(".")[0]
+        return self.labels.get(named, named)
 
     def view_of(self, session: Session) -> View:
         """What a handler sees."""
@@ -313,14 +314,7 @@ class World:
         if token is None:
             return None
         opened = self.layer.home.manager.open([token], NOW)
-        if is_flow(opened):
-            try:
-                operation = next(opened)
-                while True:
-                    operation = opened.send(operation.ask(self.store))
-            except StopIteration as stop:
-                opened = stop.value
-        return opened.record
+        return (opened if isinstance(opened, Opened) else run(opened, self.store)).record
 
 
 def apply(jar: str | None, verdict: Verdict) -> str | None:
