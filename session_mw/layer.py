@@ -291,7 +291,7 @@ class SessionLayer:
         return self._carry_out(session, state)
 
     def give_up(self, session: Session) -> Verdict | Awaitable[Verdict]:
-        """What was changed cannot be kept: drop it, carry out the endings asked for; nothing can be written any more."""
+        """What was changed cannot be kept: drop it, carry out the endings asked for, let nothing more be written."""
         state = session._state
         if state is None or not session._keep_endings():
             self.close(session, failed=True)
@@ -376,7 +376,8 @@ async def shielded(work: Awaitable[T]) -> T:
     from anyio import CancelScope  # loaded only where it is used
 
     with CancelScope(shield=True):
-        return await work
+        result = await work
+    return result  # noqa: RET504 - a cancel scope may swallow, says its type
 
 
 def build_manager(config: SessionConfig) -> Manager:

@@ -35,10 +35,13 @@ async def serve(app: App, layer: SessionLayer, session: Session, scope: Scope, r
     """Run *app* for one connection. Raises what the app raises."""
     socket = _Socket(layer, session, scope, receive, send)
     failure: list[BaseException] = []
+    failed = True  # until the app has returned; a server that shuts down cancels it
 
     async def run_app() -> None:
+        nonlocal failed
         try:
             await app(scope, socket.receive, socket.send)
+            failed = False
         except Exception as error:  # handed on as it is, not as a group
             failure.append(error)
         tasks.cancel_scope.cancel()
@@ -53,7 +56,7 @@ async def serve(app: App, layer: SessionLayer, session: Session, scope: Scope, r
     finally:
         release_session(bound)
         with anyio.CancelScope(shield=True):
-            await layer.finish(session, failed=bool(failure))
+            await layer.finish(session, failed=failed)
 
 
 class _Socket:
@@ -88,9 +91,8 @@ class _Socket:
         kind = message["type"]
         if not self._started and kind in _STARTS:
             message = await self._start(message)
-        elif not self._started and kind == "websocket.close":  # a denial that can carry no header
-            self._started = self._session._started = True
-            self._layer.started(self._session)
+        elif not self._started and kind == "websocket.close":
+            await self._refused()
         await self._send(message)
 
     async def _start(self, message: Message) -> Message:
@@ -105,6 +107,17 @@ class _Socket:
         layer.started(session)
         self._started = True
         return {**message, "headers": headers}
+
+    async def _refused(self) -> None:
+        """The app closes instead of accepting, which can carry no cookie: nothing is done that would need one."""
+        session, layer = self._session, self._layer
+        self._started = session._started = True
+        state = session._state
+        if state is not None and (state.rotating or state.logged_in):
+            left = layer.give_up(session)
+            if not isinstance(left, Verdict):
+                await left
+        layer.started(session)
 
     async def refuse(self, error: BaseException) -> None:
         """Deny the connection when the store failed before it was answered; raise everything else."""

@@ -8,11 +8,36 @@ reply = await client.request("/")       # the same inside a test's own loop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import selectors
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 SECRET = "k" * 43 + "secret-of-the-tests"
 NAME = "__Host-session"
+
+
+HASTE = 20
+
+
+class _HastySelector(selectors.DefaultSelector):
+    def select(self, timeout: float | None = None) -> Any:
+        return super().select(timeout and timeout / HASTE)
+
+
+class HastyLoop(asyncio.SelectorEventLoop):
+    """A loop on which time passes ``HASTE`` times as fast, so that a timer of one second is soon over."""
+
+    def __init__(self) -> None:
+        super().__init__(_HastySelector())
+
+    def time(self) -> float:
+        return super().time() * HASTE
+
+
+def hastily(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run *main* on such a loop."""
+    with asyncio.Runner(loop_factory=HastyLoop) as runner:
+        runner.run(main())
 
 
 def raised(error: BaseException) -> Any:
@@ -181,3 +206,60 @@ class Routes:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await respond(send, self.routes[scope["path"].strip("/") or "index"](scope["session"]))
+
+
+class Socket:
+    """A websocket connection to an app running in a task of its own: ``async with Socket(client) as socket``."""
+
+    def __init__(self, client: Client, path: str = "/", **options: Any) -> None:
+        self.client = client
+        self.scope = client.build(path, kind="websocket", **options)
+        self.sent: list[dict[str, Any]] = []
+        self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def __aenter__(self) -> Socket:
+        self._incoming.put_nowait({"type": "websocket.connect"})
+
+        async def send(message: dict[str, Any]) -> None:
+            self.sent.append(message)
+            self._outgoing.put_nowait(message)
+
+        self.task = asyncio.ensure_future(self.client.app(self.scope, self._incoming.get, send))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if not self.task.done():
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        take(self.client.cookies, Reply(self.sent).cookies)
+
+    async def next(self) -> dict[str, Any]:
+        """The next message the app sends; what it raises, when it ends instead."""
+        getter = asyncio.ensure_future(self._outgoing.get())
+        async with asyncio.timeout(10 * HASTE):
+            await asyncio.wait({getter, self.task}, return_when=asyncio.FIRST_COMPLETED)
+        if getter.done():
+            return getter.result()
+        getter.cancel()
+        self.task.result()
+        raise AssertionError("the app ended and sent nothing")
+
+    async def say(self, text: str) -> str:
+        """Send a frame; the frame that answers it."""
+        self._incoming.put_nowait({"type": "websocket.receive", "text": text})
+        message = await self.next()
+        assert message["type"] == "websocket.send", message
+        answer: str = message["text"]
+        return answer
+
+    async def leave(self) -> None:
+        """Disconnect, and let the app end. Raises what it raises."""
+        self._incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        async with asyncio.timeout(10 * HASTE):
+            await asyncio.wait({self.task})
+        self.task.result()
+
+    @property
+    def reply(self) -> Reply:
+        return Reply(self.sent)

@@ -456,7 +456,7 @@ def test_a_background_task_may_write_a_stored_session() -> None:
 # -- errors of the app -------------------------------------------------------------------------------------------------
 
 
-class Boom(Exception):
+class BoomError(Exception):
     """An app's own fault."""
 
 
@@ -475,12 +475,12 @@ def test_an_error_never_undoes_an_ending(call: Any, left: str) -> None:
         session["dropped"] = 1
         session.put("queued", 1)
         call(session)
-        raise Boom
+        raise BoomError
 
     client = Client(SessionMiddleware(Routes(**ROUTES_IN.routes, fail=fail), store=MemoryStore()))
     client.get("/login")
     messages: list[dict[str, Any]] = []
-    with pytest.raises(Boom):
+    with pytest.raises(BoomError):
         asyncio.run(client.request("/fail", messages=messages))
     assert messages == []  # the server answers
     assert client.get("/me").text == left
@@ -495,13 +495,13 @@ def test_an_error_never_undoes_an_ending(call: Any, left: str) -> None:
 def test_an_error_drops_every_other_change(kind: str, call: Any) -> None:
     def fail(session: Session) -> None:
         call(session)
-        raise Boom
+        raise BoomError
 
     client = Client(SessionMiddleware(Routes(**ROUTES_IN.routes, fail=fail), **settings(kind)))
-    with pytest.raises(Boom):
+    with pytest.raises(BoomError):
         client.get("/fail")
     client.get("/login")
-    with pytest.raises(Boom):
+    with pytest.raises(BoomError):
         client.get("/fail")
     assert client.get("/me").text == "('ada', True, {'cart': 1})"
 
@@ -510,12 +510,12 @@ def test_an_error_while_streaming_keeps_what_was_set_and_drops_the_queue() -> No
     def late(session: Session) -> None:
         session["late"] = 1
         session.put("queued", 1)
-        raise Boom
+        raise BoomError
 
     client = Client(SessionMiddleware(streaming(late), store=MemoryStore()))
     client.get("/write")
     messages: list[dict[str, Any]] = []
-    with pytest.raises(Boom):
+    with pytest.raises(BoomError):
         asyncio.run(client.request("/", messages=messages))
     assert [message["type"] for message in messages] == ["http.response.start", "http.response.body"]
     assert client.get("/look").text == "{'n': 1, 'late': 1}"
@@ -632,8 +632,8 @@ def test_current_session_is_the_request_s_and_no_other_s() -> None:
 
 def test_current_session_ends_with_a_failed_request() -> None:
     async def main() -> None:
-        with pytest.raises(Boom):
-            await Client(SessionMiddleware(handler(lambda s: raised(Boom())), secret_key=SECRET)).request()
+        with pytest.raises(BoomError):
+            await Client(SessionMiddleware(handler(lambda s: raised(BoomError())), secret_key=SECRET)).request()
         with pytest.raises(SessionStateError):
             current_session()
 
