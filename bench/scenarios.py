@@ -20,11 +20,8 @@ SESSION: dict[str, Any] = {  # eight keys, about 430 bytes of JSON
     "theme": "dark",
     "locale": "es-AR",
     "visits": 1041,
-    "cart": [
-        {"sku": "A-1009", "title": "Kettle, 1.7 l", "quantity": 1, "price": 3499},
-        {"sku": "C-2214", "title": "Linen towel", "quantity": 4, "price": 899},
-    ],
-    "flags": {"newsletter": True, "beta": False, "two_factor": "totp", "last_page": "/account/orders?page=2&sort=date"},
+    "last_page": "/account/orders?page=2&sort=date&filter=open,paid,shipped&since=2026-01-01&until=2026-06-30&columns=all",
+    "notice": "Your order 2026-100953 has left our warehouse; it should reach you on Thursday between 9 and 12.",
 }
 
 Request = Mapping[str, Any]  # the ASGI scope or WSGI environ of one request

@@ -18,7 +18,7 @@ from .errors import ConfigurationError, StoreError
 from .exchange import unavailable
 from .headers import ASGI_HEADERS
 from .layer import SessionLayer, shielded
-from .managers import Manager, Verdict
+from .managers import LEAVE, Manager, Verdict
 from .settings import Settings
 
 __all__ = ["SessionMiddleware"]
@@ -94,76 +94,34 @@ class SessionMiddleware:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         layer = self.layer
         session = layer.session(scope)
-        enter(scope, session)
-        bound = bind_session(session)
-        failed = True
-        started = False  # a response is on its way, ours or the app's
-        ours = False  # it is ours: nothing of the app's follows
-        refused = False  # a response start failed: what was changed cannot be kept
-
-        def start(message: Message) -> Awaitable[None]:
-            """Commit, then let the response start."""
-            nonlocal started, ours
-            try:
-                verdict = commit()
-                if not isinstance(verdict, Verdict):
-                    return wait_and_start(message, verdict)
-                message = answer(message, verdict)
-            except StoreError as error:
-                started = ours = True
-                return self._refuse(scope, send, error)
-            started = True
-            return send(message)
-
-        def commit() -> Verdict | Awaitable[Verdict]:
-            """Raises what cannot be kept once, to the app; the error page it then sends goes out without."""
-            nonlocal refused
-            try:
-                return layer.commit(session)
-            except StoreError:
-                raise
-            except Exception:
-                if not refused:
-                    refused = True
-                    raise
-                return layer.give_up(session)
-
-        async def wait_and_start(message: Message, waited: Awaitable[Verdict]) -> None:
-            nonlocal started, ours
-            try:
-                message = answer(message, await shielded(waited))
-            except StoreError as error:
-                started = ours = True
-                await self._refuse(scope, send, error)
-            else:
-                started = True
-                await send(message)
-
-        def answer(message: Message, verdict: Verdict) -> Message:
-            headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session._source, verdict))
-            layer.started(session)
-            return {**message, "headers": headers}
+        if "session" in scope:
+            check_single(scope["session"], session)
+        scope["session"] = session
+        response: _Response | None = None  # there is one once somebody touched the session
 
         def wrapped(message: Message) -> Awaitable[None]:
-            nonlocal started
-            if ours:
-                return _nothing()
-            if not started and message["type"] == "http.response.start":
-                if session._state is not None:
-                    return start(message)
-                started = session._started = True
-            return send(message)
+            nonlocal response
+            if response is None:
+                if session._started or message["type"] != "http.response.start":
+                    return send(message)
+                if session._state is None:
+                    session._started = True
+                    return send(message)
+                response = _Response(layer, session, scope, send)
+            return response.send(message)
 
+        bound = bind_session(session)
+        failed = True
         try:
             if self._may_wait or not layer.ready:
                 await self._prepare(scope, session)
             await self.app(scope, receive, wrapped)
             failed = False
         except StoreError as error:
-            if started:
+            response = response or _Response(layer, session, scope, send)
+            if session._started or response.started:
                 raise
-            started = ours = True
-            await self._refuse(scope, send, error)
+            await response.refuse(error)
         finally:
             release_session(bound)
             if session._state is not None:
@@ -174,7 +132,9 @@ class SessionMiddleware:
         from .websocket import serve  # anyio is loaded only where it is used
 
         session = self.layer.session(scope)
-        enter(scope, session)
+        if "session" in scope:
+            check_single(scope["session"], session)
+        scope["session"] = session
         if self._may_wait or not self.layer.ready:
             await self._prepare(scope, session)
         await serve(self.app, self.layer, session, scope, receive, send)
@@ -193,14 +153,6 @@ class SessionMiddleware:
                 await layer.afill(session)
         except StoreError as error:
             session._prepare().failure = error  # raised at first touch: an app that ignores the session works
-
-    async def _refuse(self, scope: Scope, send: Send, error: StoreError) -> None:
-        """Answer a store that failed: never as somebody else, never with a cookie."""
-        logger.error("session_mw: the session store failed: %s", error, exc_info=error)
-        status, headers, body = unavailable(self.config, scope)
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        await send({"type": "http.response.start", "status": status, "headers": raw})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open the store before the app starts up, close it after it has shut down. Raises ``StoreError``."""
@@ -223,15 +175,80 @@ class SessionMiddleware:
         await self.app(scope, receiving, sending)
 
 
-def enter(scope: Scope, session: Session) -> None:
-    """Hand *session* to the app. Raises ``ConfigurationError`` when one of the same cookie is there already."""
-    outer = scope.get("session")
+def check_single(outer: object, session: Session) -> None:
+    """Raises ``ConfigurationError`` when the session around *session* has the same cookie."""
     if isinstance(outer, Session) and outer.cookie_name == session.cookie_name:
         raise ConfigurationError(
             f"two SessionMiddlewares use the cookie {session.cookie_name!r} in one request; remove one, "
             "or give one of them another table_index= or cookie_name="
         )
-    scope["session"] = session
+
+
+class _Response:
+    """The response of a request whose session was touched: it starts once the session is committed."""
+
+    __slots__ = ("_failed", "_layer", "_ours", "_scope", "_send", "_session", "started")
+
+    def __init__(self, layer: SessionLayer, session: Session, scope: Scope, send: Send) -> None:
+        self._layer = layer
+        self._session = session
+        self._scope = scope
+        self._send = send
+        self._failed = False  # a commit could not be: what was changed is given up
+        self._ours = False  # it is our own answer: nothing of the app's follows
+        self.started = False
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """What the app calls. Commits before the start; raises, once, what cannot be kept."""
+        if self._ours:
+            return _nothing()
+        if self.started or message["type"] != "http.response.start":
+            return self._send(message)
+        try:
+            verdict = self._commit()
+            if not isinstance(verdict, Verdict):
+                return self._wait_and_start(message, verdict)
+            message = self._answer(message, verdict)
+        except StoreError as error:
+            return self.refuse(error)
+        self.started = True
+        return self._send(message)
+
+    def _commit(self) -> Verdict | Awaitable[Verdict]:
+        """The error page that an app sends for what we raised goes out without the session's changes."""
+        try:
+            return self._layer.commit(self._session)
+        except StoreError:
+            raise
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                raise
+            return self._layer.give_up(self._session)
+
+    async def _wait_and_start(self, message: Message, waited: Awaitable[Verdict]) -> None:
+        try:
+            message = self._answer(message, await shielded(waited))
+        except StoreError as error:
+            await self.refuse(error)
+        else:
+            self.started = True
+            await self._send(message)
+
+    def _answer(self, message: Message, verdict: Verdict) -> Message:
+        session, layer = self._session, self._layer
+        cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict)
+        layer.started(session)
+        return {**message, "headers": ASGI_HEADERS.applied(message.get("headers", ()), cookies)}
+
+    async def refuse(self, error: StoreError) -> None:
+        """Answer a store that failed: never as somebody else, never with a cookie."""
+        self.started = self._ours = True
+        logger.error("session_mw: the session store failed: %s", error, exc_info=error)
+        status, headers, body = unavailable(self._layer.config, self._scope)
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        await self._send({"type": "http.response.body", "body": b"" if self._scope["method"] == "HEAD" else body})
 
 
 async def _nothing() -> None:

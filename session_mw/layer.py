@@ -62,6 +62,7 @@ class SessionLayer:
         self.exchange = Exchange(config, reader)
         self.events = Events(config)
         self._admission = Admission(config, self.exchange)
+        self._binds_ip = config.session_ip
         self._clock = config.clock
         self._claim = self.exchange.claim
         self.address = self.exchange.address
@@ -209,13 +210,15 @@ class SessionLayer:
         if record is None:
             if state.base is not None:  # nothing of what was refused may stay
                 state = self._begin(session)
-            state.stale = opened.stale
+            if opened.stale:
+                state.stale = True
             if opened.reason:
                 state.note("refused", state.now, opened.reason)
-        if self.config.session_ip:
+        if self._binds_ip:
             state.bound_ip = self.address(session._source) or ""
-        session._state = state
-        session._pour(data)
+        dict.clear(session)
+        dict.update(session, data)
+        session._state = state  # last: another thread takes it for filled
         return state
 
     # -- committing ---------------------------------------------------------------------------------------------
@@ -228,7 +231,7 @@ class SessionLayer:
         state = session._state
         if state is None:
             return LEAVE
-        with session._lock:
+        with session._made_lock or session._lock:
             if state.queue:
                 session.save()
             if self.owner_key is not None and state.phase == OPEN:
@@ -245,15 +248,16 @@ class SessionLayer:
 
     def _carry_out(self, session: Session, state: State, *, early: bool = False) -> Verdict | Awaitable[Verdict]:
         plan = self._plan(session, state, early=early)
-        if isinstance(plan, Verdict):
+        if type(plan) is Verdict:
             return plan
         home: Home = session._home
+        flow = cast("Flow[Verdict]", plan)
         if home.store is None:
-            return arun(plan, home.astore)
+            return arun(flow, home.astore)
         if not self.on_loop:
-            return run(plan, home.store)
-        verdict, pending = run_ready(plan, home.store)
-        return arun(plan, home.astore, pending) if verdict is None else verdict
+            return run(flow, home.store)
+        verdict, pending = run_ready(flow, home.store)
+        return arun(flow, home.astore, pending) if verdict is None else verdict
 
     def commit_early(self, session: Session) -> None:
         """``session.commit()``: write before the response starts, where that needs no waiting."""
@@ -291,7 +295,7 @@ class SessionLayer:
         return self._carry_out(session, state)
 
     def give_up(self, session: Session) -> Verdict | Awaitable[Verdict]:
-        """What was changed cannot be kept: drop it, carry out the endings asked for, let nothing more be written."""
+        """What was changed cannot be kept: drop it, carry out the endings asked for; nothing more can be written."""
         state = session._state
         if state is None or not session._keep_endings():
             self.close(session, failed=True)
@@ -303,6 +307,8 @@ class SessionLayer:
         state = session._state
         if state is None or state.phase != STARTED:
             return LEAVE
+        if type(session) is session._dormant and state.is_flat():
+            return LEAVE  # nobody touched it since, and nobody can hold a part of it
         if failed:
             state.queue = ()
         if self.may_write_late(session):
@@ -329,8 +335,9 @@ class SessionLayer:
             logger.exception("session_mw: what a failed request had ended or changed could not be carried out")
         finally:
             self.close(session, failed=failed)
-            told = self.events.atell(state)
-            await (shielded(told) if self.config.awaits else told)
+            if state.events:
+                told = self.events.atell(state)
+                await (shielded(told) if self.config.awaits else told)
 
     async def still_there(self, session: Session, *, active: bool) -> bool:
         """Whether the session of an open socket goes on; *active* counts as activity."""
@@ -377,7 +384,7 @@ async def shielded(work: Awaitable[T]) -> T:
 
     with CancelScope(shield=True):
         result = await work
-    return result  # noqa: RET504 - a cancel scope may swallow, says its type
+    return result  # noqa: RET504 - returned inside, a cancel scope would have to be able to swallow it
 
 
 def build_manager(config: SessionConfig) -> Manager:

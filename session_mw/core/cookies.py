@@ -34,7 +34,6 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")  # token, RFC 9110 §5
 _PATH = re.compile(r"/[!-+\--:<-~]{0,1023}")  # av-octets, 6265bis §4.1.1; over 1024 a browser ignores it (§5.6 step 6)
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")  # host name, RFC 1123 §2.1
-_TO_HIGH = bytes(byte if 0x20 <= byte < 0x7F else 0xFF for byte in range(256))  # controls fail to decode, too
 
 _SEAL_LENGTH = 16
 _CHUNK_HEAD = len("1..0.2.") + _SEAL_LENGTH
@@ -106,8 +105,9 @@ class CookieSpec:
         """The values of exactly this cookie in *header*, in order of appearance, at most four. Never raises.
 
         *header* is the Cookie header; several are one, joined with ``b"; "`` (RFC 9113 §8.2.3). Names are compared
-        byte by byte, prefixes included (6265bis §5.4). Quotes are part of the value. A value with a control or
-        non-ASCII byte is left out. With chunking on, a complete set of chunks counts as one more value, the last.
+        byte by byte, prefixes included (6265bis §5.4). Quotes are part of the value. A value with a non-ASCII byte is
+        left out; one with a control byte cannot verify. With chunking on, a complete set of chunks counts as one more
+        value, the last.
         """
         needle = self._needle
         at = header.find(needle)  # not "in": for bytes that costs eight times as much, since it tries an integer first
@@ -121,7 +121,7 @@ class CookieSpec:
                 raws = _scan(header, needle)
             for raw in raws:
                 try:
-                    values.append(raw.translate(_TO_HIGH).decode("ascii"))
+                    values.append(raw.decode("ascii"))
                 except UnicodeDecodeError:
                     continue
                 if len(values) == _CANDIDATES:

@@ -63,13 +63,14 @@ class Kernel(LazyDict):
     # -- waking, and whether a write is in time ----------------------------------------------------------------
 
     def _rouse(self) -> None:
-        with self._lock:
-            if self._state is None:
-                before = self._before
-                if before is not None and before.failure is not None:
-                    raise before.failure
-                self._layer.fill(self)
-            self.__class__ = self._awake
+        if self._state is None:
+            with self._lock:
+                if self._state is None:
+                    before = self._before
+                    if before is not None and before.failure is not None:
+                        raise before.failure
+                    self._layer.fill(self)
+        self.__class__ = self._awake
 
     def _touch(self) -> State:
         self._wake()

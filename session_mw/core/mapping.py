@@ -144,9 +144,21 @@ class LazyDict(dict[str, Any]):
 def _twin(awake: type[LazyDict]) -> type[LazyDict]:
     """The dormant class of *awake*: the same layout, and every dict reader wakes first."""
     methods: dict[str, Any] = {name: _waking(getattr(awake, name)) for name in _READERS}
+    item, value_of, wake = awake.__getitem__, awake.get, awake._rouse
+
+    def getitem(self: LazyDict, key: str) -> Any:  # the two ways most handlers begin, without a detour
+        wake(self)
+        return item(self, key)
+
+    def get(self: LazyDict, key: str, default: Any = None) -> Any:
+        wake(self)
+        return value_of(self, key, default)
+
     methods |= {
         "__slots__": (),
-        "_wake": awake._rouse,
+        "_wake": wake,
+        "__getitem__": getitem,
+        "get": get,
         "__module__": awake.__module__,
         "__qualname__": awake.__qualname__,
         "__hash__": None,

@@ -1,10 +1,10 @@
 """The payload of a record: a session's data as bytes, in two segments.
 
-    "1"  storage "global" as a bare JSON object  "\\n"  everything else as a JSON object, or nothing
+    storage "global" as a bare JSON object  "\\n"  everything else as a JSON object, or nothing
 
 Reading a session costs one JSON decode of the first segment; the second (login states, attempts, other storages)
 stays bytes until somebody asks, and is copied verbatim on save. Compact JSON never holds a raw newline (RFC 8259 §7),
-so the first one is the border. The leading byte is the format's version.
+so the first one is the border. The leading byte is the format's version: ``{`` is this one.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from .login import Login
 __all__ = ["DEFAULT_STORAGE", "EMPTY_META", "Meta", "join", "read_meta", "split", "write_meta"]
 
 DEFAULT_STORAGE = "global"
-FORMAT = b"1"
+_FORMAT = 123  # "{"
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The second segment. Every field is left out while it holds its default."""
+    """The second segment. Every field is left out while it holds its default (msgspec knows ``dict`` itself alone)."""
 
-    logins: Mapping[str, Login] = msgspec.field(default_factory=dict[str, Login], name="l")
-    attempts: Mapping[str, int] = msgspec.field(default_factory=dict[str, int], name="a")
-    storages: Mapping[str, msgspec.Raw] = msgspec.field(default_factory=dict[str, msgspec.Raw], name="s")
+    logins: Mapping[str, Login] = msgspec.field(default_factory=dict, name="l")
+    attempts: Mapping[str, int] = msgspec.field(default_factory=dict, name="a")
+    storages: Mapping[str, msgspec.Raw] = msgspec.field(default_factory=dict, name="s")
     former: str = msgspec.field(default="", name="f")  # digest of the last owner after a logout
     persistent: bool = msgspec.field(default=False, name="p")  # the cookie outlives the browser
     ip: str = msgspec.field(default="", name="i")  # the address the session is bound to from creation
@@ -42,15 +42,15 @@ _decode = msgspec.json.Decoder(Meta).decode
 
 def split(payload: bytes) -> tuple[bytes, bytes]:
     """Both segments of *payload*. Raises ``ValueError`` for another format's."""
-    if payload[:1] != FORMAT:
+    data, border, rest = payload.partition(b"\n")
+    if not border or payload[0] != _FORMAT:
         raise ValueError("unknown payload format")
-    data, _, rest = payload.partition(b"\n")
-    return data[1:], rest
+    return data, rest
 
 
 def join(data: bytes, rest: bytes) -> bytes:
     """The payload of two segments."""
-    return b"%b%b\n%b" % (FORMAT, data, rest)
+    return b"%b\n%b" % (data, rest)
 
 
 def read_meta(rest: bytes) -> Meta:

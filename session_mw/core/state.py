@@ -232,6 +232,11 @@ class State:
         raw = self.seen().storages.get(storage)
         return _NOTHING if raw is None else bytes(raw)
 
+    def is_flat(self) -> bool:
+        """Whether no value in memory is a container that somebody could still change in place."""
+        original = self.original
+        return not self.others and 91 not in original and 123 not in original[1:]  # no "[", no second "{"
+
     # -- drafting -----------------------------------------------------------------------------------------------
 
     def changed(self, live: dict[str, dict[str, Any]]) -> bool:
@@ -239,14 +244,16 @@ class State:
 
         Raises ``SessionSerializationError`` and ``SessionTooLargeError`` for values that cannot be kept.
         """
-        encoded = {}
+        encoded: dict[str, bytes] | None = None
         for storage, data in live.items():
-            loaded = self.loaded if storage == DEFAULT_STORAGE and not self.wiped else None
-            new = codec.encode_if_changed(data, self._original(storage), loaded, storage)
+            if storage == DEFAULT_STORAGE and not self.wiped:
+                new = codec.encode_if_changed(data, self.original, self.loaded, storage)
+            else:
+                new = codec.encode_if_changed(data, self._original(storage), None, storage)
             if new is not None:
-                encoded[storage] = new
-        self.encoded = encoded
-        return bool(encoded) or self.wishes()
+                encoded = {storage: new} if encoded is None else {**encoded, storage: new}
+        self.encoded = _EMPTY if encoded is None else encoded
+        return encoded is not None or not _WISHES.isdisjoint(self.__dict__)
 
     def wishes(self) -> bool:
         """Whether anything but plain data was changed."""

@@ -273,8 +273,8 @@ def test_what_is_found(spec: CookieSpec, header: bytes, values: list[str]) -> No
     assert spec.read(header) == values
 
 
-@pytest.mark.parametrize("byte", [*range(0x20), *range(0x7F, 0x100)])
-def test_a_value_with_a_control_or_foreign_byte_is_dropped(byte: int) -> None:
+@pytest.mark.parametrize("byte", range(0x80, 0x100))
+def test_a_value_with_a_foreign_byte_is_dropped(byte: int) -> None:
     assert SESS.read(b"sess=a" + bytes([byte]) + b"b") == []
     assert SESS.read(b"sess=a" + bytes([byte]) + b"b; sess=x") == ["x"]
 
@@ -289,7 +289,7 @@ def reference(header: bytes, name: bytes) -> list[str]:
     for piece in header.split(b";"):
         key, equals, value = piece.strip(b" \t").partition(b"=")
         value = value.strip(b" \t")
-        if equals and key == name and all(0x20 <= byte < 0x7F for byte in value):
+        if equals and key == name and value.isascii():
             found.append(value.decode())
     return found[:4]
 
