@@ -31,6 +31,7 @@ StartResponse = Callable[..., Write]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 logger = logging.getLogger("session_mw")
+_PHRASES = {int(status): status.phrase for status in http.HTTPStatus}
 
 
 class EnvironReader:
@@ -85,7 +86,7 @@ class SessionMiddleware:
         bound = bind_session(session)
         try:
             if not layer.ready:
-                layer.open_store()
+                self._open(session)
             body = self.app(environ, response.start_response)
         except StoreError as error:
             response.fail()
@@ -104,6 +105,13 @@ class SessionMiddleware:
             start_response(*response.given)
             return body
         return response.whole(body)
+
+    def _open(self, session: Session) -> None:
+        """Open the store, once; a failure is raised at first touch: an app that ignores the session works."""
+        try:
+            self.layer.open_store()
+        except StoreError as error:
+            session._prepare().failure = error
 
 
 def _check_single(outer: Session, session: Session) -> None:
@@ -163,10 +171,17 @@ class _Response:
         """The app is done and *body* complete: commit, start, close."""
         session = self._session
         try:
-            if not self.started:
+            if self.started:  # by write()
+                self._layer.late(session)
+            else:
                 self.begin()
         except StoreError as error:
+            if self.started:
+                raise
             return self.refuse(error, session._source)
+        except BaseException:
+            self.fail()
+            raise
         finally:
             self._layer.close(session, failed=not self.started)
         return body
@@ -176,18 +191,21 @@ class _Response:
         logger.error("session_mw: the session store failed: %s", error, exc_info=error)
         self.started = True
         status, headers, body = unavailable(self._layer.config, environ)
-        self._start_response(f"{status} {http.HTTPStatus(status).phrase}", headers)
-        return [body]
+        self._start_response(f"{status} {_PHRASES.get(status, 'Service Unavailable')}", headers)
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
     def fail(self) -> None:
-        """The app raised: endings it asked for are carried out."""
-        session = self._session
-        if session._state is not None and not self.started:
-            try:
-                self._layer.fail(session)
-            except StoreError:
-                logger.exception("session_mw: a logout could not be carried out")
-        self.finish(failed=True)
+        """The app raised: endings it asked for are carried out. Raises nothing: the app's error is to be seen."""
+        session, layer = self._session, self._layer
+        try:
+            if self.started:
+                layer.late(session, failed=True)
+            else:
+                layer.fail(session)
+        except StoreError:
+            logger.exception("session_mw: what a failed request had ended or changed could not be carried out")
+        finally:
+            layer.close(session, failed=True)
 
     def finish(self, *, failed: bool) -> None:
         """Write what was changed after the response started; then the session is over."""
@@ -233,7 +251,9 @@ class _Body:
             self._failed = True
             if response.started:
                 raise
-            self._own = response.refuse(error, self._session._source)
+            environ = self._session._source
+            response.fail()
+            self._own = response.refuse(error, environ)
             return self._own.pop()
         except BaseException:
             self._failed = True

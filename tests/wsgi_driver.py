@@ -60,10 +60,15 @@ class WSGIClient:
         self.cookies = dict(cookies or {})
         self.environ_extra = environ
 
+    def copy_to(self, app: Any) -> WSGIClient:
+        """A browser with the same cookies in front of another app."""
+        return WSGIClient(app, self.cookies, **self.environ_extra)
+
     def environ(self, path: str = "/", method: str = "GET", cookie: str | None = None, **more: Any) -> dict[str, Any]:
         """The environ of a request."""
         environ: dict[str, Any] = {
             "REQUEST_METHOD": method,
+            "SCRIPT_NAME": "",
             "PATH_INFO": path,
             "QUERY_STRING": "",
             "HTTPS": "on",
