@@ -239,7 +239,7 @@ def test_a_logout_is_kept_when_the_app_fails_and_nothing_else_is() -> None:
         s["a"] = 1
         s.set_to("b", [2], "other")
     cookie = app.browser.copy()
-    with pytest.raises(ZeroDivisionError), app.request() as s:
+    with pytest.raises(ZeroDivisionError), app.request() as s:  # noqa: PT012
         s.put("q", 1)["new"] = 1
         s.get_from("other", "b").append(3)
         s.attempt()
@@ -268,7 +268,7 @@ def test_endings_of_a_failed_request(wish: Any, left: Any) -> None:
         s.login(user_id="ann")
         s["a"] = 1
         s.set_to("b", 2, "other")
-    with pytest.raises(ZeroDivisionError), app.request() as s:
+    with pytest.raises(ZeroDivisionError), app.request() as s:  # noqa: PT012
         wish(s)
         raise ZeroDivisionError
     with app.request() as s:
@@ -279,7 +279,7 @@ def test_endings_of_a_failed_request(wish: Any, left: Any) -> None:
 def test_a_failed_request_without_a_session_has_nothing_to_end() -> None:
     app = App()
     for wish in (lambda s: (s.login(user_id="ann"), s.logout()), lambda s: s.destroy(), lambda s: s.set("a", 1)):
-        with pytest.raises(ZeroDivisionError), app.request() as s:
+        with pytest.raises(ZeroDivisionError), app.request() as s:  # noqa: PT012
             wish(s)
             raise ZeroDivisionError
     assert repr(app.store) == "<MemoryStore 0 of 100000>"

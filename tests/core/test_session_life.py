@@ -240,10 +240,8 @@ def test_start_adopts_a_sealed_session_too() -> None:
 @pytest.mark.parametrize(("kind", "text"), [("store", "x"), ("store", "a" * 24), ("cookie", "x"), ("cookie", "")])
 def test_start_refuses_what_is_no_token(kind: str, text: str) -> None:
     app = App(kind)
-    with app.request() as s:
-        with pytest.raises(InvalidSessionIdError) as refused:
-            s.start(text)
-        assert text not in ("x",) or "x" not in str(refused.value).split()
+    with app.request() as s, pytest.raises(InvalidSessionIdError, match="not a token of ours"):
+        s.start(text)
 
 
 def test_a_session_id_alone_is_no_token() -> None:

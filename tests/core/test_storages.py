@@ -187,7 +187,7 @@ def test_put_is_invisible_until_saved(kind: str) -> None:
 @both
 def test_a_queue_is_dropped_when_the_request_fails(kind: str) -> None:
     app = App(kind)
-    with pytest.raises(ZeroDivisionError), app.request() as s:
+    with pytest.raises(ZeroDivisionError), app.request() as s:  # noqa: PT012
         s.put("a", 1)
         raise ZeroDivisionError
     assert app.look() == {}
@@ -200,7 +200,7 @@ def test_a_queue_filled_after_the_response_start_is_saved_too() -> None:
         app.respond()
         s.put("b", 2)
     assert app.look() == {"a": 1, "b": 2}
-    with pytest.raises(ZeroDivisionError), app.request() as s:
+    with pytest.raises(ZeroDivisionError), app.request() as s:  # noqa: PT012
         s["c"] = 3
         app.respond()
         s.put("d", 4)
@@ -426,7 +426,7 @@ def test_a_bad_value_slipped_into_a_nested_one_is_found_at_commit(kind: str) -> 
     app = App(kind)
     with app.request() as s:
         s["a"] = {"list": [1]}
-    with pytest.raises(SessionSerializationError) as refused, app.request() as s:
+    with pytest.raises(SessionSerializationError) as refused, app.request() as s:  # noqa: PT012
         s["b"] = 1
         s["a"]["list"].append({"x": object()})
     assert refused.value.path == "global['a']['list'][1]['x']"
@@ -442,7 +442,7 @@ def test_a_session_beyond_its_budget_is_refused_before_anything_is_sent(kind: st
     with app.request() as s:
         s["a"] = 1
     size = 5000 if kind == "cookie" else 5 * 1024 * 1024
-    with pytest.raises(SessionTooLargeError) as refused, app.request() as s:
+    with pytest.raises(SessionTooLargeError) as refused, app.request() as s:  # noqa: PT012
         s["a"] = "x" * 10
         s["list"] = lst = [1]
         lst.append("y" * size)  # type: ignore[arg-type]

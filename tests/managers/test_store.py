@@ -110,7 +110,7 @@ def test_pointers_are_followed_but_not_for_ever() -> None:
 
     flow = manager().open([TOKEN.text], NOW)
     operation, hops = next(flow), 0
-    with pytest.raises(StopIteration) as stop:
+    with pytest.raises(StopIteration) as stop:  # noqa: PT012
         while operation:
             operation, hops = flow.send(closed(pointer(TOKEN.id, NOW + 1))), hops + 1
     assert (stop.value.value.stale, hops < 10) == (True, True)
@@ -225,7 +225,7 @@ def test_after_64_conflicts_it_gives_up() -> None:
     flow = commit(opened(record(), NOW), {"a": 2})
     saves = 0
     operation = next(flow)
-    with pytest.raises(StoreConflictError, match="64 attempts") as given_up:
+    with pytest.raises(StoreConflictError, match="64 attempts") as given_up:  # noqa: PT012
         while operation:
             saves += isinstance(operation, Save)
             operation = flow.send(Outcome.CONFLICT if isinstance(operation, Save) else record(version=saves))
@@ -235,7 +235,7 @@ def test_after_64_conflicts_it_gives_up() -> None:
     state.rotating, state.token = True, OTHER
     flow, rotations = commit(state, {"a": 2}), 0
     operation = next(flow)
-    with pytest.raises(StoreConflictError):
+    with pytest.raises(StoreConflictError):  # noqa: PT012
         while operation:
             rotations += isinstance(operation, Rotate)
             operation = flow.send(Outcome.CONFLICT if isinstance(operation, Rotate) else record(version=rotations))
