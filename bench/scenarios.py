@@ -20,7 +20,7 @@ SESSION: dict[str, Any] = {  # eight keys, about 430 bytes of JSON
     "theme": "dark",
     "locale": "es-AR",
     "visits": 1041,
-    "last_page": "/account/orders?page=2&sort=date&filter=open,paid,shipped&since=2026-01-01&until=2026-06-30&columns=all",
+    "last_page": "/account/orders?page=2&sort=date&filter=open,paid,shipped&since=2026-01-01&until=2026-06-30",
     "notice": "Your order 2026-100953 has left our warehouse; it should reach you on Thursday between 9 and 12.",
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from .config import SessionConfig
-from .core.state import Event, State
+from .core.state import LOGGED, Event, State
 
 __all__ = ["Events", "name_of"]
 
@@ -54,7 +54,7 @@ class Events:
         events, state.events = state.events, ()
         told = []
         for event in events:
-            if event.name in ("refused", "dropped"):
+            if event.name in LOGGED:
                 logger.info("session_mw: session %s (%s)", event.name, event.reason)
             told += [(callback, event) for callback in (self._filters.get(event.name), self._stream) if callback]
         return told

@@ -34,6 +34,12 @@ logger = logging.getLogger("session_mw")
 _PHRASES = {int(status): status.phrase for status in http.HTTPStatus}
 
 
+_KEYS = {
+    name: "HTTP_" + name.upper().replace("-", "_")
+    for name in ("forwarded", "host", "user-agent", "x-forwarded-for", "x-forwarded-proto")
+}
+
+
 class EnvironReader:
     """Reads a WSGI environ."""
 
@@ -44,7 +50,7 @@ class EnvironReader:
 
     def header(self, environ: Environ, name: str) -> str | None:
         """One header by lower-case name."""
-        value: str | None = environ.get("HTTP_" + name.upper().replace("-", "_"))
+        value: str | None = environ.get(_KEYS.get(name) or "HTTP_" + name.upper().replace("-", "_"))
         return value
 
     def peer(self, environ: Environ) -> str | None:

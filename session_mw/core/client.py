@@ -48,7 +48,12 @@ def normalise_address(text: str) -> str | None:
     """
     if text.strip(" \t") in (_UNIX, "unix:"):
         return _UNIX
-    address = _parse(text)
+    return _spell(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=1024)
+def _spell(text: str) -> str | None:
+    address = _parse_short(text)
     return None if address is None else str(address)
 
 

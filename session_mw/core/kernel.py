@@ -29,6 +29,7 @@ class Kernel(LazyDict):
     """A dict that knows its request. A method that reads begins with ``_touch``, one that writes with ``_writable``."""
 
     __slots__ = ("__weakref__", "_before", "_layer", "_made_lock", "_source", "_started", "_state")
+    _entrances = ("_touch",)
 
     def __init__(self, layer: Layer, source: Any) -> None:
         super().__init__(UNFILLED)
@@ -73,10 +74,7 @@ class Kernel(LazyDict):
         self.__class__ = self._awake
 
     def _touch(self) -> State:
-        self._wake()
-        state = self._state
-        assert state is not None  # noqa: S101 - waking filled it
-        return state
+        return self._state  # type: ignore[return-value]  # never None: its dormant twin wakes first
 
     def _writable(self) -> None:
         state = self._touch()
@@ -86,7 +84,8 @@ class Kernel(LazyDict):
             if state.phase == OVER:
                 raise SessionClosedError("the request is over; a session can no longer be written")
             self._layer.check_late_write(self)
-        state.committed = False
+        if state.committed:
+            state.committed = False
 
     def _changing(self, what: str) -> State:
         """For what needs a cookie: only while headers can still be sent."""

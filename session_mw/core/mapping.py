@@ -43,6 +43,7 @@ class LazyDict(dict[str, Any]):
     __slots__ = ()
     _dormant: ClassVar[type[Any]]
     _awake: ClassVar[type[Any]]
+    _entrances: ClassVar[tuple[str, ...]] = ()  # methods of a subclass that wake as the readers do
 
     def __init_subclass__(cls, *, dormant: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -143,7 +144,8 @@ class LazyDict(dict[str, Any]):
 
 def _twin(awake: type[LazyDict]) -> type[LazyDict]:
     """The dormant class of *awake*: the same layout, and every dict reader wakes first."""
-    methods: dict[str, Any] = {name: _waking(getattr(awake, name)) for name in _READERS}
+    names = (*_READERS, *awake._entrances)
+    methods: dict[str, Any] = {name: _waking(getattr(awake, name)) for name in names}
     item, value_of, wake = awake.__getitem__, awake.get, awake._rouse
 
     def getitem(self: LazyDict, key: str) -> Any:  # the two ways most handlers begin, without a detour

@@ -20,7 +20,7 @@ from .payload import DEFAULT_STORAGE, EMPTY_META, Meta, join, read_meta, split, 
 from .record import Record
 from .tokens import Token
 
-__all__ = ["OPEN", "OVER", "STARTED", "UNSET", "Event", "State"]
+__all__ = ["LOGGED", "OPEN", "OVER", "STARTED", "UNSET", "Event", "State"]
 
 UNSET: Final[Any] = object()
 
@@ -37,6 +37,10 @@ _DONE = frozenset(
     ("destroyed", "grace", "login_agent", "login_ip", "owner", "wiped", *_WRITTEN, *_OPENED)
 )  # by a commit
 _DROPPED = frozenset(("loaded", "others", "queue", *_WRITTEN))  # by a wipe
+
+
+LOGGED = ("dropped", "refused")
+"""Events that are logged whether anybody listens or not."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -116,8 +120,9 @@ class State:
             delattr(self, name)
 
     def note(self, name: str, at: int, reason: str = "", *, handle: str | None = None, user: str | None = None) -> None:
-        """Remember an event, to be told after the store has answered."""
-        self.events = (*self.events, Event(name, handle, at, reason, user))
+        """Remember an event, to be told after the store has answered; where nobody listens, only what is logged."""
+        if self.tells or name in LOGGED:
+            self.events = (*self.events, Event(name, handle, at, reason, user))
 
     def adopt(self, record: Record) -> dict[str, Any]:
         """Build on *record*; the items of storage ``global``. Raises ``ValueError`` for a damaged payload."""
