@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from harness import HOME, KEY, App, Browser, both
+from harness import HOME, KEY, App, Browser, both, token
 
 from session_mw.config import SessionConfig
 from session_mw.errors import ConfigurationError, SessionStateError, StoreError
@@ -326,3 +326,49 @@ def test_secure_auto_follows_the_scheme(scheme: str, secure: bool) -> None:
     with app.request(scheme=scheme) as s:
         s["a"] = 1
     assert ("Secure" in app.sent[0]) is secure
+
+
+# -- who has to wait, and what is left when nothing can be kept ----------------------------------------------------
+
+
+def test_only_a_well_formed_token_of_an_awaited_store_is_waited_for() -> None:
+    awaited = App(store=MemoryStore().aio(), on_loop=True)
+    whole = Browser(**{"__Host-session": token().text})
+    assert awaited.layer.must_wait(awaited.begin(whole).session)
+    assert not awaited.layer.must_wait(awaited.begin(Browser(**{"__Host-session": "x"})).session)
+    assert not awaited.layer.must_wait(awaited.begin(Browser()).session)
+    for app in (App(on_loop=True), App("cookie", on_loop=True)):
+        assert not app.layer.must_wait(app.begin(whole).session)
+
+
+@pytest.mark.parametrize(("end", "left"), [(lambda s: s.logout(), {"a": 1}), (lambda s: s.destroy(), {})])
+def test_giving_up_keeps_the_endings_alone(end: Any, left: dict[str, Any]) -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+        s.login(user_id="ann")
+    step = app.begin()
+    step.session["b"] = 2
+    end(step.session)
+    app.layer.give_up(step.session)
+    with app.request() as s:
+        assert (s, s.online()) == (left, False)
+
+
+def test_giving_up_without_endings_closes_the_session() -> None:
+    app = App()
+    step = app.begin()
+    step.session["a"] = 1
+    app.layer.give_up(step.session)
+    with pytest.raises(SessionStateError, match="over"):
+        step.session["b"] = 2
+    app.layer.give_up(app.begin().session)  # nobody had looked
+    assert repr(app.store) == "<MemoryStore 0 of 100000>"
+
+
+def test_a_session_first_looked_at_when_its_request_is_over() -> None:
+    app = App()
+    with app.request() as s:
+        pass
+    with pytest.raises(SessionStateError, match="over"):
+        s.get("a")
