@@ -25,7 +25,8 @@ MAX_LINES = 500
 # is one module. Under TYPE_CHECKING everything is free.
 PURE = {"core", "settings", "profiles", "config", "errors"}
 FLOWS = PURE | {"managers", "stores.url"}
-SHARED = FLOWS | {"headers", "layer"}  # what every integration stands on
+LAYER = {"layer", "exchange", "admission", "events", "headers"}  # what every integration shares
+SHARED = FLOWS | LAYER
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors"},
@@ -48,14 +49,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "access": FLOWS,
     "service": FLOWS,
     "headers": PURE,
-    "layer": FLOWS,
+    "events": PURE,
+    "exchange": FLOWS,
+    "admission": FLOWS | {"events", "exchange"},
+    "layer": FLOWS | {"admission", "events", "exchange"},
     "asgi": SHARED | {"websocket"},
     "websocket": SHARED,
     "wsgi": SHARED,
     "starlette": SHARED | {"access", "service", "asgi"},
     "flask": SHARED | {"access", "service"},
     "django": SHARED | {"access", "service"},
-    "testing": FLOWS | {"service", "stores"},
+    "testing": FLOWS | {"service", "stores", "testing"},
     "cli": {""},
     "demo": {""},
     "__init__": {""},  # public names only; see test_exports
@@ -65,7 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # A package that is not the standard library's: who may import it, at any depth of the code.
 ANYWHERE = {"msgspec", "typing_extensions"}
 ONLY_IN: dict[str, set[str]] = {
-    "anyio": {"websocket"},
+    "anyio": {"layer", "websocket"},
     "cryptography": {"core.keys", "core.seal"},
     "itsdangerous": {"core.signed", "legacy"},
     "starlette": {"starlette", "access", "testing", "demo"},

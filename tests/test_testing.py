@@ -8,9 +8,9 @@ import pytest
 
 from session_mw.core.operations import Outcome
 from session_mw.errors import ConfigurationError, StoreBusyError, StoreError
-from session_mw.stores.contract import new_record
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import Clock, FaultyAsyncStore, FaultyStore, StoreContract
+from session_mw.testing.contract import new_record
 
 
 class TestFaultyStoreWithoutFaults(StoreContract):

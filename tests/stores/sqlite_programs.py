@@ -20,8 +20,8 @@ from msgspec import structs
 from session_mw.core.operations import Outcome
 from session_mw.errors import StoreError
 from session_mw.stores import sqlite_pool
-from session_mw.stores.contract import new_record
 from session_mw.stores.sqlite import SQLiteStore
+from session_mw.testing.contract import new_record
 
 
 def count_up(store, id, times):

@@ -10,10 +10,10 @@ from msgspec import structs
 
 from session_mw.core.operations import Outcome
 from session_mw.errors import StoreBusyError, StoreError
-from session_mw.stores.contract import new_record
 from session_mw.stores.faces import Awaited, is_awaited
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import StoreContract
+from session_mw.testing.contract import new_record
 
 CASES = sorted(name for name in dir(StoreContract) if name.startswith("test_"))
 

@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from session_mw.errors import ConfigurationError, StoreBusyError
-from session_mw.stores.contract import new_record
 from session_mw.stores.faces import is_awaited, require_async, require_sync
 from session_mw.stores.memory import MemoryStore
+from session_mw.testing.contract import new_record
 
 
 def test_each_kind_is_accepted_where_it_fits():

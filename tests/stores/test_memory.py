@@ -6,9 +6,9 @@ import pytest
 
 from session_mw.core.operations import Outcome
 from session_mw.errors import ConfigurationError
-from session_mw.stores.contract import new_record
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import Clock, StoreContract
+from session_mw.testing.contract import new_record
 
 
 class TestMemoryStore(StoreContract):

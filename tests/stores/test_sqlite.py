@@ -22,10 +22,10 @@ from msgspec import structs
 from session_mw.core.operations import Outcome
 from session_mw.errors import ConfigurationError, StoreBusyError, StoreError
 from session_mw.stores import sqlite, sqlite_calls, sqlite_group, sqlite_pool
-from session_mw.stores.contract import new_record
 from session_mw.stores.sqlite import SQLiteStore
 from session_mw.stores.sqlite_group import GroupCommit
 from session_mw.testing import StoreContract
+from session_mw.testing.contract import new_record
 
 NOW = 1_700_000_000
 

@@ -11,7 +11,7 @@ from msgspec import structs
 from ..core.operations import Close, Create, Flow, ListUser, Load, Operation, Outcome
 from ..core.record import Record
 from ..core.tokens import RANDOM_BYTES, mint
-from .contract_face import Face
+from .face import Face
 
 __all__ = [
     "NOW",
@@ -85,12 +85,14 @@ def assert_record(face: Face, record: Record) -> None:
 
 
 def assert_payload(face: Face, id: str, payload: bytes) -> None:
+    """The stored payload is the very bytes that were given."""
     found = face.ask(Load(id))
     assert type(found.payload) is bytes, f"the payload came back as {type(found.payload).__name__}"
     assert found.payload == payload, f"a payload of {len(payload)} bytes changed on the way"
 
 
 def assert_closed(face: Face, record: Record, until: int, successor: str | None) -> None:
+    """What is left of *record* is a closed one: id, digest and deadline, and nothing else."""
     found = face.ask(Load(record.id))
     assert found is not None, "a closed record answers load"
     kept = (found.id, found.closed, found.digest, found.expires_at, found.successor)

@@ -16,8 +16,8 @@ from ..core.operations import (
     Touch,
 )
 from ..core.record import Record
-from .contract_face import Face, Faces, case
-from .contract_samples import (
+from .face import Face, Faces, case
+from .samples import (
     NOW,
     assert_record,
     following,

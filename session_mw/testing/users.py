@@ -14,8 +14,8 @@ from ..core.operations import (
     Save,
     Touch,
 )
-from .contract_face import Face, Faces, case
-from .contract_samples import (
+from .face import Face, Faces, case
+from .samples import (
     NOW,
     a_closed,
     assert_record,

@@ -13,8 +13,8 @@ from ..core.operations import (
     Outcome,
     Rotate,
 )
-from .contract_face import Face, Faces, case
-from .contract_samples import (
+from .face import Face, Faces, case
+from .samples import (
     NOW,
     a_closed,
     assert_closed,

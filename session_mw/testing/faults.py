@@ -1,20 +1,16 @@
-"""For tests of apps and stores: the conformance kit, a clock to turn by hand, a store that fails when told to.
-
-Needs no test runner. ``StoreContract`` is explained where it is defined.
-"""
+"""A clock to turn by hand, and stores that fail when told to."""
 
 from __future__ import annotations
 
 from operator import methodcaller
 from typing import Any, NamedTuple
 
-from .core.operations import AsyncStore, Outcome, Store
-from .core.record import Record
-from .errors import StoreError
-from .stores.contract import StoreContract
-from .stores.faces import Awaited, Call, require_async, require_sync
+from ..core.operations import AsyncStore, Outcome, Store
+from ..core.record import Record
+from ..errors import StoreError
+from ..stores.faces import Awaited, Call, require_async, require_sync
 
-__all__ = ["Called", "Clock", "FaultyAsyncStore", "FaultyStore", "StoreContract"]
+__all__ = ["Called", "Clock", "FaultyAsyncStore", "FaultyStore"]
 
 
 class Clock:

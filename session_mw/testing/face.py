@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.operations import AnyStore, Flow, Operation
 from ..errors import StoreBusyError
-from .faces import is_awaited
+from ..stores.faces import is_awaited
 
 __all__ = ["Face", "Faces", "case"]
 

@@ -5,12 +5,12 @@ Plain ``assert`` and the standard library, so any test runner will do. One metho
 
 from __future__ import annotations
 
-from .contract_endings import EndingCases
-from .contract_face import Face
-from .contract_races import RaceCases
-from .contract_records import RecordCases
-from .contract_samples import new_record
-from .contract_users import UserCases
+from .endings import EndingCases
+from .face import Face
+from .races import RaceCases
+from .records import RecordCases
+from .samples import new_record
+from .users import UserCases
 
 __all__ = ["Face", "StoreContract", "new_record"]
 
