@@ -16,6 +16,7 @@ from .core.operations import Consult, Flow
 from .core.record import Record, SessionRecord
 from .core.session import Session
 from .core.state import OVER, State
+from .errors import StoreError
 from .events import name_of
 from .exchange import Exchange
 from .managers import Opened
@@ -43,7 +44,7 @@ class Admission:
         try:
             state.adopt(record)
             bound = state.seen().ip
-        except ValueError:
+        except (ValueError, StoreError):
             return Opened(reason="corrupt")
         if self._config.session_ip and bound and not self._exchange.same_address(session._source, bound):
             return Opened(reason="address")

@@ -10,7 +10,6 @@ integration says when the response starts; it decides nothing about sessions, an
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from collections.abc import Awaitable
@@ -29,6 +28,7 @@ from .exchange import Exchange, Reader
 from .managers import LEAVE, Manager, Opened, Verdict, is_flow
 from .managers.cookie import CookieManager
 from .managers.store import StoreManager
+from .stores.faces import is_awaited, loop_faces
 
 __all__ = ["Home", "SessionLayer", "build_manager", "shielded"]
 
@@ -79,16 +79,13 @@ class SessionLayer:
         store: Any = manager.store
         if store is None:
             return Home(manager, None, None)
-        waits = inspect.iscoroutinefunction(store.load)
-        if not self.on_loop:
-            if waits:
+        if is_awaited(store):
+            if not self.on_loop:
                 raise ConfigurationError(
                     f"{type(store).__name__} has to be awaited; a WSGI app needs a synchronous one"
                 )
-            return Home(manager, store, None)
-        if waits:
             return Home(manager, None, store)
-        return Home(manager, store.inline(), store.aio())
+        return Home(manager, *loop_faces(store)) if self.on_loop else Home(manager, store, None)
 
     @property
     def may_wait(self) -> bool:
@@ -167,21 +164,35 @@ class SessionLayer:
 
     async def afill(self, session: Session) -> None:
         """``fill``, where the store or a callback must be awaited."""
+        await self._afill(session, self._claim(session._source))
+
+    async def _afill(self, session: Session, values: list[str]) -> None:
         home: Home = session._home
         state = self._begin(session)
-        opened = home.manager.open(self._claim(session._source), state.now)
-        opened = await arun(self._admission.judge(session, state, opened), home.astore)
+        opened = await arun(self._admission.judge(session, state, home.manager.open(values, state.now)), home.astore)
         if session._state is None:  # another task may have been faster
             await self.events.atell(self._take(session, state, opened))
 
     def adopt(self, session: Session, token: str) -> None:
         """``start(token)``: open *token* instead of the client's cookie, to be rotated at commit."""
-        opened = session._home.manager.open([token], self.now())
-        if isinstance(opened, Opened) and opened.reason in ("malformed", "unknown_key", "forged", "doubled"):
-            raise InvalidSessionIdError("start(): this is not a token of ours")
-        if is_flow(opened):
-            opened.close()
+        self._check_token(session, token)
         self._fill(session, [token])
+        self._rotate_adopted(session)
+
+    async def aadopt(self, session: Session, token: str) -> None:
+        """``load(token)``: the same, awaited."""
+        self._check_token(session, token)
+        await self._afill(session, [token])
+        self._rotate_adopted(session)
+
+    def _check_token(self, session: Session, token: str) -> None:
+        opened = session._home.manager.open([token], self.now())
+        if not isinstance(opened, Opened):
+            opened.close()  # the store is asked later
+        elif opened.reason in ("malformed", "unknown_key", "forged", "doubled"):
+            raise InvalidSessionIdError("start(): this is not a token of ours")
+
+    def _rotate_adopted(self, session: Session) -> None:
         session._wake()
         state = session._state
         if state is not None and state.base is not None:
@@ -382,9 +393,10 @@ async def shielded(work: Awaitable[T]) -> T:
     """*work*, to its end: a client that goes away does not leave it half-done."""
     from anyio import CancelScope  # loaded only where it is used
 
+    result: Any = None  # for type checkers: a cancel scope might swallow what happens inside
     with CancelScope(shield=True):
         result = await work
-    return result  # noqa: RET504 - returned inside, a cancel scope would have to be able to swallow it
+    return cast("T", result)
 
 
 def build_manager(config: SessionConfig) -> Manager:

@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": PURE,
     "exchange": FLOWS,
     "admission": FLOWS | {"events", "exchange"},
-    "layer": FLOWS | {"admission", "events", "exchange"},
+    "layer": FLOWS | {"admission", "events", "exchange", "stores.faces"},
     "asgi": SHARED | {"websocket"},
     "websocket": SHARED,
     "wsgi": SHARED,

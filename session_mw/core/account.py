@@ -185,8 +185,9 @@ class Account(Storages):
         self._writable()
         state = self._touch()
         was_reset, added = state.attempts.get(state.storage, (False, 0))
-        counted = (True, 0) if reset else (was_reset, added + 1)
-        state.attempts = {**state.attempts, state.storage: counted}
+        if not reset or self.attempts:
+            counted = (True, 0) if reset else (was_reset, added + 1)
+            state.attempts = {**state.attempts, state.storage: counted}
         return self.attempts
 
     @property

@@ -144,18 +144,19 @@ class Session(Account):
         An adopted session always gets a new token at commit. An unknown token gives a fresh session.
         Raises ``InvalidSessionIdError`` when *token* is not shaped like one.
         """
-        if token is not None and self._state is None:
-            if self._started:
-                raise SessionClosedError(
-                    "start(token) needs a new cookie, but the response has started; call it earlier"
-                )
+        if token is not None:
+            self._refuse_adoption()
             self._layer.adopt(self, token)
             return True
         state = self._changing("start()")
-        if token is not None:
-            raise SessionStateError("start(token) comes too late: the session is loaded; call it first")
         state.shut = False
         return True
+
+    def _refuse_adoption(self) -> None:
+        if self._started:
+            raise SessionClosedError("start(token) needs a new cookie, but the response has started; call it earlier")
+        if self._state is not None:
+            raise SessionStateError("start(token) comes too late: the session is loaded; call it first")
 
     def commit(self) -> None:
         """Write now, and close until restarted; a later write re-opens while headers can still be sent.
@@ -168,9 +169,15 @@ class Session(Account):
             self._layer.commit_early(self)
         state.committed = True
 
-    async def load(self) -> Self:
-        """Read the session now, where the store must be awaited; needed only when ``autoload`` is off."""
-        if self._state is None:
+    async def load(self, token: str | None = None) -> Self:
+        """Read the session now, where the store must be awaited; needed only when ``autoload`` is off.
+
+        With *token*: as ``start(token)``. Raises ``StoreError`` when the store fails; chainable.
+        """
+        if token is not None:
+            self._refuse_adoption()
+            await self._layer.aadopt(self, token)
+        elif self._state is None:
             await self._layer.afill(self)
         self._wake()
         return self

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ..errors import StoreError
 from . import codec
 from .changes import Replay, StorageChange, diff, merge_attempts, merge_login, same
 from .lifetime import Limits, slide, touch_due
@@ -180,10 +181,13 @@ class State:
         return self.base.id if self.base else None
 
     def seen(self) -> Meta:
-        """The second segment as it was opened. Raises ``ValueError`` when it is damaged."""
+        """The second segment as it was opened. Raises ``StoreError`` when it is damaged."""
         meta = self.meta
         if meta is None:
-            meta = self.meta = read_meta(self.rest)
+            try:
+                meta = self.meta = read_meta(self.rest)
+            except ValueError:
+                raise StoreError("a stored session is damaged; destroy it") from None
         return meta
 
     def kept(self) -> Meta:
@@ -252,9 +256,9 @@ class State:
         encoded: dict[str, bytes] | None = None
         for storage, data in live.items():
             if storage == DEFAULT_STORAGE and not self.wiped:
-                new = codec.encode_if_changed(data, self.original, self.loaded, storage)
+                new = codec.encode_if_changed(data, self.original, self.loaded)
             else:
-                new = codec.encode_if_changed(data, self._original(storage), None, storage)
+                new = codec.encode_if_changed(data, self._original(storage), None, _root(storage))
             if new is not None:
                 encoded = {storage: new} if encoded is None else {**encoded, storage: new}
         self.encoded = _EMPTY if encoded is None else encoded
@@ -394,3 +398,8 @@ class State:
             )
             for name, data in live.items()
         }
+
+
+def _root(storage: str) -> str:
+    """What paths in errors start with."""
+    return "session" if storage == DEFAULT_STORAGE else storage

@@ -141,7 +141,7 @@ class StoreManager:
             if base is not None and touch_due(base, now, self._limits):
                 return self._touch(state, base, now, early=early)
             return self._announce(state, now, early=early) if state.unsent or state.emptied else LEAVE
-        return self._change(state, live, now, random, early=early)
+        return self._change(state, live, now, random, early=early, changed=changed)
 
     def _touch(self, state: State, base: Record, now: int, *, early: bool) -> Flow[Verdict]:
         until = slide(base, now, self._limits)
@@ -149,8 +149,12 @@ class StoreManager:
             state.base = msgspec.structs.replace(base, last_activity=now, expires_at=until)
         return self._announce(state, now, early=early)
 
-    def _change(self, state: State, live: Live, now: int, random: Random, *, early: bool) -> Flow[Verdict]:
-        if state.base is None or ((state.rotating or state.wiped) and not early):
+    def _change(
+        self, state: State, live: Live, now: int, random: Random, *, early: bool, changed: bool
+    ) -> Flow[Verdict]:
+        if not changed:
+            verdict = self._announce(state, now, early=early)
+        elif state.base is None or ((state.rotating or state.wiped) and not early):
             verdict = yield from self._replace(state, live, now, random, early=early)
         else:
             pending, grace = state.rotating and early, self._grace(state)
@@ -244,7 +248,7 @@ class StoreManager:
                 raise StoreError("a new session's id is taken; the source of randomness cannot be trusted")
             return Outcome.SAVED
         grace = self._grace(state)
-        until = now + max(CLOSED_SECONDS, grace)
+        until = now + grace + CLOSED_SECONDS
         successor = None if state.logged_in or state.wiped else pointer(record.id, now + grace)
         if self.store.can_rotate:
             rotated: Outcome = yield Rotate(sealed, old.id, old.version, until, successor)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from operator import methodcaller
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from ..core.operations import AsyncStore, Outcome, Store
 from ..core.record import Record
 from ..errors import ConfigurationError, StoreBusyError
 
-__all__ = ["Awaited", "Call", "is_awaited", "require_async", "require_sync"]
+__all__ = ["Awaited", "Call", "is_awaited", "loop_faces", "require_async", "require_sync"]
 
 Call: TypeAlias = Callable[[Any], Any]
 """One call still to be made, given the store to make it on."""
@@ -47,6 +47,24 @@ def require_async(store: Any) -> AsyncStore:
         raise ConfigurationError(f"{_name(store)} is not awaited: pass its aio() face")
     answer: AsyncStore = store
     return answer
+
+
+def loop_faces(store: Any) -> tuple[Store | None, AsyncStore]:
+    """The inline and the awaited face of a store that answers when called.
+
+    One that has no faces of its own, such as a store of yours, has no inline one and is called on a thread.
+    """
+    if hasattr(store, "inline") and hasattr(store, "aio"):
+        return store.inline(), store.aio()
+    declining: Any = _Declining()
+    return None, Awaited(store, declining)
+
+
+class _Declining:
+    """An inline face that declines everything."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise StoreBusyError("this store is only called on a thread")
 
 
 def _name(store: Any) -> str:

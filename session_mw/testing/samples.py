@@ -74,10 +74,12 @@ def a_closed(face: Face, until: int = NOW + 60) -> Record:
 
 
 def listed(face: Face, user_id: str = "alice") -> list[str]:
+    """Ids of *user_id*, as the store lists them."""
     return [record.id for record in face.ask(ListUser(user_id))]
 
 
 def assert_record(face: Face, record: Record) -> None:
+    """The stored record is the very record that was given."""
     found = face.ask(Load(record.id))
     assert found is not None, "a record is not there any more"
     for field in Record.__struct_fields__:

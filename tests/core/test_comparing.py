@@ -113,7 +113,7 @@ def test_a_bad_value_slipped_into_a_nested_one_is_found_at_commit(kind: str) -> 
     with pytest.raises(SessionSerializationError) as refused, app.request() as s:  # noqa: PT012
         s["b"] = 1
         s["a"]["list"].append({"x": object()})
-    assert refused.value.path == "global['a']['list'][1]['x']"
+    assert refused.value.path == "session['a']['list'][1]['x']"
     assert app.look() == {"a": {"list": [1]}}  # nothing was saved
     with pytest.raises(SessionSerializationError), app.request() as s:
         s["a"]["self"] = s["a"]

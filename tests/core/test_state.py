@@ -13,7 +13,7 @@ from session_mw.core.login import new_login
 from session_mw.core.payload import EMPTY_META, Meta, join, read_meta, split, write_meta
 from session_mw.core.record import Record
 from session_mw.core.state import State
-from session_mw.errors import SessionSerializationError
+from session_mw.errors import SessionSerializationError, StoreError
 
 NOW = 1000
 LIMITS = Limits(100, 500, 10)
@@ -152,7 +152,7 @@ def test_paths_begin_with_the_storage() -> None:
     assert refused.value.path == "admin['x'][0]"
 
 
-def test_damage_in_the_second_segment_is_a_value_error() -> None:
+def test_damage_in_the_second_segment_is_the_stores_failure_and_no_logout() -> None:
     state = opened(record(payload=join(b'{"a":1}', b"{]")), NOW)
-    with pytest.raises(ValueError):
+    with pytest.raises(StoreError, match="damaged"):
         state.seen()

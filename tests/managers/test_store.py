@@ -290,12 +290,12 @@ def test_rotation_in_one_step() -> None:
     flow = commit(rotating(grace=30), {"a": 1})
     operation = next(flow)
     assert isinstance(operation, Rotate)
-    assert (operation.old_id, operation.expected_version, operation.until) == (TOKEN.id, 1, NOW + 60)
+    assert (operation.old_id, operation.expected_version, operation.until) == (TOKEN.id, 1, NOW + 30 + 60)
     assert operation.successor == pointer(OTHER.id, NOW + 30)
     assert (operation.record.id, operation.record.version) == (OTHER.id, 1)
     assert finish(flow, Outcome.SAVED).value == OTHER.text
     long = next(commit(rotating(grace=300), {"a": 1}))
-    assert (long.until, long.successor) == (NOW + 300, pointer(OTHER.id, NOW + 300))
+    assert (long.until, long.successor) == (NOW + 300 + 60, pointer(OTHER.id, NOW + 300))
     ended = pointer(OTHER.id, NOW)  # nobody may follow it; only an ending finds its session by it
     assert next(commit(rotating(), {"a": 1})).successor == ended
     assert next(commit(rotating(logged_in=True), {"a": 1})).successor is None
