@@ -21,7 +21,8 @@ SESSION: dict[str, Any] = {  # eight keys, about 430 bytes of JSON
     "locale": "es-AR",
     "visits": 1041,
     "last_page": "/account/orders?page=2&sort=date&filter=open,paid,shipped&since=2026-01-01&until=2026-06-30",
-    "notice": "Your order 2026-100953 has left our warehouse; it should reach you on Thursday between 9 and 12.",
+    "notice": "Your order 2026-100953 has left our warehouse; it should reach you on Thursday between 9 and 12. "
+    "Thank you for your patience, Maria.",
 }
 
 Request = Mapping[str, Any]  # the ASGI scope or WSGI environ of one request

@@ -104,8 +104,7 @@ class SessionMiddleware:
             if response is None:
                 if session._started or message["type"] != "http.response.start":
                     return send(message)
-                if session._state is None:
-                    session._started = True
+                if not layer.concerns(session):
                     return send(message)
                 response = _Response(layer, session, scope, send)
             return response.send(message)

@@ -291,6 +291,19 @@ class SessionLayer:
             await answer
         await self.events.atell(state)
 
+    def concerns(self, session: Session) -> bool:
+        """Whether the response has anything to do with the session: somebody touched it, or opening it had results.
+
+        Where not, the response is noted as started: what comes later comes too late for a cookie.
+        """
+        state = session._state
+        if state is not None and (state.accessed or state.wishes()):
+            return True
+        session._started = True
+        if state is not None:
+            state.phase = STARTED
+        return False
+
     def started(self, session: Session) -> None:
         """The response start has been committed and leaves now."""
         state = session._state

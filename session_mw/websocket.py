@@ -97,8 +97,8 @@ class _Socket:
 
     async def _start(self, message: Message) -> Message:
         session, layer = self._session, self._layer
-        if session._state is None:
-            self._started = session._started = True
+        if not layer.concerns(session):
+            self._started = True
             return message
         verdict = layer.commit(session)
         if not isinstance(verdict, Verdict):

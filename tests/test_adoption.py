@@ -10,7 +10,7 @@ import pytest
 from session_mw.asgi import SessionMiddleware
 from session_mw.core.session import Session
 from session_mw.core.tokens import mint
-from session_mw.errors import ConfigurationError, InvalidSessionIdError, SessionStateError
+from session_mw.errors import ConfigurationError, InvalidSessionIdError, SessionClosedError, SessionStateError
 from session_mw.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -40,10 +40,14 @@ class Bare:
             setattr(self, name, getattr(self._memory, name))
 
 
-async def call(store: Any, handler: Handler, cookie: str = "") -> list[str]:
+async def call(
+    store: Any, handler: Handler, cookie: str = "", *, after: Handler | None = None, headers: list[Any] | None = None
+) -> list[str]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await handler(scope["session"])
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        if after is not None:
+            await after(scope["session"])
         await send({"type": "http.response.body", "body": b""})
 
     sent: list[Any] = []
@@ -53,6 +57,8 @@ async def call(store: Any, handler: Handler, cookie: str = "") -> list[str]:
 
     scope = {"type": "http", "method": "GET", "scheme": "https", "headers": [(b"cookie", cookie.encode())]}
     await SessionMiddleware(app, store=store)(scope, None, send)  # type: ignore[arg-type]
+    if headers is not None:
+        headers += sent[0]["headers"]
     return [value.decode() for name, value in sent[0]["headers"] if name == b"set-cookie"]
 
 
@@ -105,8 +111,39 @@ async def test_what_is_no_store_is_refused(store: Any) -> None:
     await call(store, move)
 
 
-async def test_a_session_begins_asleep_whichever_class_is_called() -> None:
-    layer: Any = SessionMiddleware(None, store="memory:").layer  # type: ignore[arg-type]
-    scope = {"type": "http", "scheme": "https", "headers": []}
-    assert list(Session(layer, scope)) == []
-    assert list(layer.session(scope)) == []
+async def test_a_session_read_before_the_handler_is_not_accessed_by_it() -> None:
+    store = MemoryStore().aio()
+
+    async def write(session: Session) -> None:
+        session["a"] = 1
+
+    async def ignore(session: Session) -> None:
+        assert not session.accessed
+
+    async def late(session: Session) -> None:
+        with pytest.raises(SessionClosedError):
+            session.login(user_id="alice")
+
+    token = value_of(await call(store, write))
+    assert await call(store, ignore, f"__Host-session={token}", after=late) == []
+
+
+async def test_vary_stands_only_where_the_handler_looked() -> None:
+    store = MemoryStore().aio()
+
+    async def write(session: Session) -> None:
+        session["a"] = 1
+
+    async def ignore(session: Session) -> None:
+        pass
+
+    async def look(session: Session) -> None:
+        assert session["a"] == 1
+
+    token = value_of(await call(store, write))
+    names: list[list[bytes]] = []
+    for handler in (ignore, look):
+        headers: list[Any] = []
+        await call(store, handler, f"__Host-session={token}", headers=headers)
+        names.append([name for name, _ in headers])
+    assert names == [[], [b"vary"]]

@@ -1,8 +1,7 @@
 """The attack corpus, in process: whatever a client sends is an anonymous visitor and one event, never an error.
 
 ``corpus/cookie_headers.json``: ``{name}`` and ``{good}`` stand for the cookie and a value that opens. Outcomes:
-``opens``; ``refused``: ours, judged, one event; ``absent``: not ours at all; ``unread``: not ASCII,
-which is left out before anything is judged.
+``opens``; ``refused``: ours, judged, one event; ``absent``: not ours at all.
 """
 
 from __future__ import annotations

@@ -72,6 +72,7 @@ class Kernel(LazyDict):
                         raise before.failure
                     self._layer.fill(self)
         self.__class__ = self._awake
+        self._state.accessed = True  # type: ignore[union-attr]
 
     def _touch(self) -> State:
         return self._state  # type: ignore[return-value]  # never None: its dormant twin wakes first
@@ -112,7 +113,7 @@ class Kernel(LazyDict):
     @property
     def accessed(self) -> bool:
         """Whether anybody looked at the session in this request."""
-        return self._state is not None
+        return self._state is not None and self._state.accessed
 
     @property
     def modified(self) -> bool:

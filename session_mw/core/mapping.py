@@ -51,10 +51,6 @@ class LazyDict(dict[str, Any]):
             cls._awake = cls
             cls._dormant = _twin(cls)
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        self: Self = dict.__new__(cls._dormant)  # begins asleep, whichever of the two classes is called
-        return self
-
     # -- waking -------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
@@ -162,7 +158,6 @@ def _twin(awake: type[LazyDict]) -> type[LazyDict]:
 
     methods |= {
         "__slots__": (),
-        "__new__": dict.__new__,
         "_wake": wake,
         "__getitem__": getitem,
         "get": get,

@@ -74,6 +74,7 @@ class State:
     stale = False  # the session ended meanwhile: changes are dropped, no cookie
     refused = False  # the address verdict went against a login
     phase = OPEN
+    accessed = False  # by the app; a read before the handler is not
     shut = False  # destroyed as a whole: writes raise until start()
     committed = False  # commit() was called and nothing written since
     bound_ip = ""  # the address a new session is bound to, under ``session_ip``
