@@ -1,0 +1,101 @@
+"""docs/session.md and the class it describes: the same names, the same signatures, the same events."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from typing import get_args, get_type_hints
+
+import pytest
+from conftest import ROOT
+from test_docs import blocks
+
+from session_mw import SealError, Session
+
+PAGE = (ROOT / "docs" / "session.md").read_text(encoding="utf-8")
+SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+REFERENCE, _, SEED = PAGE.partition("## Coming from Luminova's Session")
+
+NAMES = sorted(name for name in dir(Session) if not name.startswith("_"))
+
+
+def first_cells(text: str) -> str:
+    """The first cell of every table row, one a line."""
+    return "\n".join(line.split(" | ")[0] for line in text.split("\n") if line.startswith("| "))
+
+
+def signature(name: str) -> str:
+    """What can be called or asked, as the page writes it: without annotations, enums by name."""
+    member = inspect.getattr_static(Session, name)
+    if not callable(member):
+        return name
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in inspect.signature(member).parameters.values()
+        if parameter.name != "self"
+    ]
+    text = str(inspect.Signature(parameters)).replace("/, ", "").replace(", /", "").replace("/", "").replace("'", '"')
+    return name + re.sub(r"<(\w+\.\w+): [^>]+>", r"\1", text)
+
+
+def test_the_page_lists_every_name_and_no_other() -> None:
+    (listed,) = (block.text.split() for block in blocks(PAGE) if block.mark.startswith("names:"))
+    assert listed == NAMES
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "fromkeys"])
+def test_each_name_is_told_of_with_its_signature(name: str) -> None:
+    assert f"`{signature(name)}`" in first_cells(REFERENCE)
+
+
+def test_the_seeds_names_lead_to_ours() -> None:
+    rows = [line.split(" | ") for line in SEED.split("\n") if line.startswith("| `")]
+    ours = {name for row in rows for name in re.findall(r"`([a-z_]+)(?:\(\))?`", row[1])}
+    assert {"set", "login", "destroy", "is_expired"} <= ours
+    assert ours - {"current_session", "secret_key"} <= set(NAMES)
+
+
+def noted() -> set[str]:
+    """The name of every event, as the source notes it."""
+    found: set[str] = set()
+    for path in (ROOT / "session_mw").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "note"
+                and isinstance(node.args[0], ast.Constant)
+                and len(node.args) > 1
+                and "pages" not in ast.unparse(node.func)
+            ):
+                found.add(str(node.args[0].value))
+    return found
+
+
+def reasons() -> set[str]:
+    """Why a claim is refused, as the source says it."""
+    found: set[str] = set()
+    for path in (ROOT / "session_mw").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Opened":
+                for keyword in node.keywords:
+                    if keyword.arg == "reason":
+                        constants = [part for part in ast.walk(keyword.value) if isinstance(part, ast.Constant)]
+                        found |= {part.value for part in constants if isinstance(part.value, str)}
+    return found | set(get_args(get_type_hints(SealError.__init__)["reason"]))
+
+
+def test_every_event_and_every_reason_is_on_the_security_page() -> None:
+    events, _, why = SECURITY.partition("## Events")[2].partition("Reasons of `refused`")
+    told = set(re.findall(r"`([a-z_]+)`", first_cells(events)))
+    assert told == noted() | {"save", "rotate", "create"}  # these three by a name made elsewhere
+    assert set(re.findall(r"`([a-z_]+)`", first_cells(why))) == reasons()
+
+
+def test_every_module_has_its_line_in_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`([a-z_]+)`", first_cells(page)))
+    modules = {path.stem for folder in ("", "core") for path in (ROOT / "session_mw" / folder).glob("[a-z]*.py")}
+    packages = {path.parent.name for path in (ROOT / "session_mw").glob("*/__init__.py")}
+    assert modules | packages == told
