@@ -45,11 +45,12 @@ class Exchange:
     def __init__(self, config: SessionConfig, reader: Reader) -> None:
         self._config = config
         self._reader = reader
+        self._cookies, self._read = reader.cookies, config.cookie.read
         self._warned_insecure = False
 
     def claim(self, source: Any) -> list[str]:
         """What the client sent under our cookie name."""
-        return self._config.cookie.read(self._reader.cookies(source))
+        return self._read(self._cookies(source))
 
     def address(self, source: Any) -> str | None:
         """The client's address, as far as trusted proxies vouch for it."""

@@ -62,7 +62,7 @@ class SessionLayer:
         self.exchange = Exchange(config, reader)
         self.events = Events(config)
         self._admission = Admission(config, self.exchange)
-        self._binds_ip = config.session_ip
+        self._looks_closer = self.events.wanted or self._admission.needed
         self._clock = config.clock
         self._claim = self.exchange.claim
         self.address = self.exchange.address
@@ -148,8 +148,7 @@ class SessionLayer:
         return state
 
     def _fill(self, session: Session, values: list[str]) -> None:
-        before = session._before
-        home: Home = self.home if before is None else session._home
+        home: Home = self.home if session._before is None else session._home
         state = self._begin(session)
         opened = home.manager.open(values, state.now)
         if type(opened) is not Opened or self._admission.needed:
@@ -211,26 +210,31 @@ class SessionLayer:
                 state.opened_id = record.id
                 if opened.pointer:
                     state.pointer = True
-                if state.refused:
-                    data = {}
-                    state.wipe()
-                    state.destroyed = True
-                    state.note("destroy", state.now, "ip_changed", handle=record.id, user=record.user_id)
-                elif self.events.wanted:
-                    state.note("open", state.now, handle=record.id, user=record.user_id)
+        if record is None and state.base is not None:  # nothing of what was refused may stay
+            state = self._begin(session)
+        if self._looks_closer:
+            data = self._look_closer(session, state, data)
         if record is None:
-            if state.base is not None:  # nothing of what was refused may stay
-                state = self._begin(session)
             if opened.stale:
                 state.stale = True
             if opened.reason:
                 state.note("refused", state.now, opened.reason)
-        if self._binds_ip:
+        return session._publish(state, data)
+
+    def _look_closer(self, session: Session, state: State, data: dict[str, Any]) -> dict[str, Any]:
+        """What only some configurations ask for: listeners, addresses."""
+        if self.config.session_ip:
             state.bound_ip = self.address(session._source) or ""
-        dict.clear(session)
-        dict.update(session, data)
-        session._state = state  # last: another thread takes it for filled
-        return state
+        base = state.base
+        if base is None:
+            return data
+        if state.refused:
+            state.wipe()
+            state.destroyed = True
+            state.note("destroy", state.now, "ip_changed", handle=base.id, user=base.user_id)
+            return {}
+        state.note("open", state.now, handle=base.id, user=base.user_id)
+        return data
 
     # -- committing ---------------------------------------------------------------------------------------------
 
@@ -242,7 +246,7 @@ class SessionLayer:
         state = session._state
         if state is None:
             return LEAVE
-        with session._made_lock or session._lock:
+        with session._lock:
             if state.queue:
                 session.save()
             if self.owner_key is not None and state.phase == OPEN:
@@ -253,7 +257,7 @@ class SessionLayer:
         live: dict[str, dict[str, Any]] = {state.storage: session}
         if state.others:
             live.update(state.others)
-        home: Home = session._home
+        home: Home = self.home if session._before is None else session._home
         plan: Verdict | Flow[Verdict] = home.manager.commit(state, live, int(self._clock()), self.random, early=early)
         return plan
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import SessionClosedError
@@ -14,7 +15,8 @@ from .state import OPEN, OVER, UNSET, State
 __all__ = ["Before", "Kernel"]
 
 
-_guard = threading.Lock()  # only while a session's own lock is made: one that nobody touches needs none
+_guard = threading.Lock()  # held for the moment in which a session gets its data
+_locks = tuple(threading.RLock() for _ in range(64))  # shared: one each would cost more than it protects
 
 
 class Before:
@@ -28,7 +30,7 @@ class Before:
 class Kernel(LazyDict):
     """A dict that knows its request. A method that reads begins with ``_touch``, one that writes with ``_writable``."""
 
-    __slots__ = ("__weakref__", "_before", "_layer", "_made_lock", "_source", "_started", "_state")
+    __slots__ = ("__weakref__", "_before", "_layer", "_source", "_started", "_state")
     _entrances = ("_touch",)
 
     def __init__(self, layer: Layer, source: Any) -> None:
@@ -37,7 +39,6 @@ class Kernel(LazyDict):
         self._source = source
         self._state: State | None = None
         self._before: Before | None = None
-        self._made_lock: Any = None
         self._started = False  # the response began while nobody had touched the session
 
     def _prepare(self) -> Before:
@@ -54,25 +55,28 @@ class Kernel(LazyDict):
 
     @property
     def _lock(self) -> Any:
-        """Held while filling and committing: thread-pool handlers, free-threading."""
-        if self._made_lock is None:
-            with _guard:
-                if self._made_lock is None:
-                    self._made_lock = threading.RLock()
-        return self._made_lock
+        """Held while committing: thread-pool handlers, free-threading."""
+        return _locks[id(self) // 64 % 64]
 
     # -- waking, and whether a write is in time ----------------------------------------------------------------
 
     def _rouse(self) -> None:
         if self._state is None:
-            with self._lock:
-                if self._state is None:
-                    before = self._before
-                    if before is not None and before.failure is not None:
-                        raise before.failure
-                    self._layer.fill(self)
+            before = self._before
+            if before is not None and before.failure is not None:
+                raise before.failure
+            self._layer.fill(self)
         self.__class__ = self._awake
         self._state.accessed = True  # type: ignore[union-attr]
+
+    def _publish(self, state: State, data: Mapping[str, Any]) -> State:
+        """Hold what was opened, unless another thread was faster; the state that holds now."""
+        with _guard:
+            if self._state is None:
+                dict.clear(self)
+                dict.update(self, data)
+                self._state = state  # last: whoever sees a state sees the data
+        return self._state
 
     def _touch(self) -> State:
         return self._state  # type: ignore[return-value]  # never None: its dormant twin wakes first
