@@ -1,4 +1,4 @@
-"""docs/session.md and the class it describes: the same names, the same signatures, the same events."""
+"""What the docs list, compared with the code: names and signatures, events and reasons, modules, the explorer's size."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from conftest import ROOT
 from test_docs import blocks
 
 from session_mw import SealError, Session
+from tests.explorer.__main__ import SETTINGS
+from tests.explorer.kinds import KINDS
 
 PAGE = (ROOT / "docs" / "session.md").read_text(encoding="utf-8")
 SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
@@ -30,6 +32,8 @@ def signature(name: str) -> str:
     member = inspect.getattr_static(Session, name)
     if not callable(member):
         return name
+    if name in {"items", "keys", "values"}:  # before 3.13 C methods without arguments do not tell
+        return f"{name}()"
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty)
         for parameter in inspect.signature(member).parameters.values()
@@ -99,3 +103,10 @@ def test_every_module_has_its_line_in_the_architecture() -> None:
     modules = {path.stem for folder in ("", "core") for path in (ROOT / "session_mw" / folder).glob("[a-z]*.py")}
     packages = {path.parent.name for path in (ROOT / "session_mw").glob("*/__init__.py")}
     assert modules | packages == told
+
+
+def test_the_explorers_totals_are_of_its_present_size() -> None:
+    page = (ROOT / "docs" / "concurrency.md").read_text(encoding="utf-8")
+    kinds = len(KINDS)
+    assert f"{kinds} kinds" in page.replace("\n", " ")
+    assert f"\n{kinds * (kinds + 1) // 2} pairs, {len(SETTINGS)} settings, " in page
