@@ -1,4 +1,4 @@
-"""What the docs list, compared with the code: names and signatures, events and reasons, modules, the explorer's size."""
+"""What the docs list, compared with the code: names, signatures, events, reasons, modules, the explorer's size."""
 
 from __future__ import annotations
 
