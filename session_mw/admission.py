@@ -83,8 +83,7 @@ class Admission:
         state.phase = OVER
         data = state.adopt(record)
         state.opened_id = record.id
-        view._state = state
-        view._pour(data)
+        view._publish(state, data)
         return view
 
     def _consult(self, callback: Any, *arguments: Any) -> Flow[Any]:

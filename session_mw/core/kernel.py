@@ -16,7 +16,6 @@ __all__ = ["Before", "Kernel"]
 
 
 _guard = threading.Lock()  # held for the moment in which a session gets its data
-_locks = tuple(threading.RLock() for _ in range(64))  # shared: one each would cost more than it protects
 
 
 class Before:
@@ -30,7 +29,7 @@ class Before:
 class Kernel(LazyDict):
     """A dict that knows its request. A method that reads begins with ``_touch``, one that writes with ``_writable``."""
 
-    __slots__ = ("__weakref__", "_before", "_layer", "_source", "_started", "_state")
+    __slots__ = ("__weakref__", "_before", "_layer", "_lock", "_source", "_started", "_state")
     _entrances = ("_touch",)
 
     def __init__(self, layer: Layer, source: Any) -> None:
@@ -53,11 +52,6 @@ class Kernel(LazyDict):
         before = self._before
         return self._layer.home if before is None or before.home is None else before.home
 
-    @property
-    def _lock(self) -> Any:
-        """Held while committing: thread-pool handlers, free-threading."""
-        return _locks[id(self) // 64 % 64]
-
     # -- waking, and whether a write is in time ----------------------------------------------------------------
 
     def _rouse(self) -> None:
@@ -75,6 +69,7 @@ class Kernel(LazyDict):
             if self._state is None:
                 dict.clear(self)
                 dict.update(self, data)
+                self._lock = threading.RLock()  # held while committing: thread-pool handlers, free-threading
                 self._state = state  # last: whoever sees a state sees the data
         return self._state
 

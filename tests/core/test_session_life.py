@@ -432,3 +432,32 @@ async def test_a_session_loaded_after_the_response_start_knows_it() -> None:
     step.session["late"] = 1
     await app.layer.finish(step.session, failed=False)
     assert await app.begin().session.load() == {"a": 1, "late": 1}
+
+
+@both
+def test_expire_after_makes_the_cookie_of_an_existing_session_persistent_and_takes_it_back(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = 1
+        before = s.session_id
+    with app.request() as s:
+        s.expire_after(dt.timedelta(days=3))
+    assert [cookie.count("Max-Age=") for cookie in app.sent] == [1]
+    with app.request() as s:
+        assert (s.session_id, s) == (before, {"a": 1})  # the same session, and the same token in a store
+        s.expire_after(None)
+    assert [cookie.count("Max-Age=") for cookie in app.sent] == [0]
+    assert app.look() == {"a": 1}
+
+
+def test_expire_after_and_a_rotation_send_one_cookie_with_the_new_token() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    old = dict(app.browser.cookies)
+    with app.request() as s:
+        s.expire_after(dt.timedelta(days=3))
+        s.regenerate(grace=0)
+    assert [cookie.count("Max-Age=") for cookie in app.sent] == [1]
+    assert app.browser.cookies != old
+    assert app.look() == {"a": 1}
