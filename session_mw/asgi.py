@@ -81,17 +81,8 @@ class SessionMiddleware:
         self._may_wait = self.layer.may_wait
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = scope["type"]
-        if kind == "http":
-            await self._http(scope, receive, send)
-        elif kind == "websocket":
-            await self._websocket(scope, receive, send)
-        elif kind == "lifespan":
-            await self._lifespan(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._other(scope, receive, send)
         layer = self.layer
         session = layer.session(scope)
         if "session" in scope:
@@ -103,6 +94,9 @@ class SessionMiddleware:
             nonlocal response
             if response is None:
                 if session._started or message["type"] != "http.response.start":
+                    return send(message)
+                if session._state is None:  # the cheap question first
+                    session._started = True
                     return send(message)
                 if not layer.concerns(session):
                     return send(message)
@@ -126,6 +120,14 @@ class SessionMiddleware:
             if session._state is not None:
                 await layer.finish(session, failed=failed)
             session._source = None  # no cycle between scope and session
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         from .websocket import serve  # anyio is loaded only where it is used

@@ -246,12 +246,11 @@ class SessionLayer:
         state = session._state
         if state is None:
             return LEAVE
-        with session._lock:
-            if state.queue:
-                session.save()
-            if self.owner_key is not None and state.phase == OPEN:
-                session._follow_owner(self.owner_key)
-            return self._carry_out(session, state)
+        if state.queue:
+            session.save()
+        if self.owner_key is not None and state.phase == OPEN:
+            session._follow_owner(self.owner_key)
+        return self._carry_out(session, state)
 
     def _plan(self, session: Session, state: State, *, early: bool = False) -> Verdict | Flow[Verdict]:
         live: dict[str, dict[str, Any]] = {state.storage: session}
@@ -269,9 +268,10 @@ class SessionLayer:
         flow = cast("Flow[Verdict]", plan)
         if home.store is None:
             return arun(flow, home.astore)
-        if not self.on_loop:
-            return run(flow, home.store)
-        verdict, pending = run_ready(flow, home.store)
+        with session._lock:  # only what a store is asked: everything before is done in one breath
+            if not self.on_loop:
+                return run(flow, home.store)
+            verdict, pending = run_ready(flow, home.store)
         return arun(flow, home.astore, pending) if verdict is None else verdict
 
     def commit_early(self, session: Session) -> None:

@@ -15,7 +15,8 @@ from .state import OPEN, OVER, UNSET, State
 __all__ = ["Before", "Kernel"]
 
 
-_guard = threading.Lock()  # held for the moment in which a session gets its data
+_hold = dict.__setitem__  # looked up once: every request makes a session
+_guard = threading.Lock()  # held for the moment in which a session gets its data, or its own lock
 
 
 class Before:
@@ -29,14 +30,15 @@ class Before:
 class Kernel(LazyDict):
     """A dict that knows its request. A method that reads begins with ``_touch``, one that writes with ``_writable``."""
 
-    __slots__ = ("__weakref__", "_before", "_layer", "_lock", "_source", "_started", "_state")
+    __slots__ = ("__weakref__", "_before", "_layer", "_made_lock", "_source", "_started", "_state")
     _entrances = ("_touch",)
 
     def __init__(self, layer: Layer, source: Any) -> None:
-        super().__init__(UNFILLED)
+        _hold(self, UNFILLED, None)
         self._layer = layer
         self._source = source
         self._state: State | None = None
+        self._made_lock: Any = None
         self._before: Before | None = None
         self._started = False  # the response began while nobody had touched the session
 
@@ -51,6 +53,15 @@ class Kernel(LazyDict):
         """The manager, and the faces of its store."""
         before = self._before
         return self._layer.home if before is None or before.home is None else before.home
+
+    @property
+    def _lock(self) -> Any:
+        """Held while something is written: thread-pool handlers, free-threading."""
+        if self._made_lock is None:
+            with _guard:
+                if self._made_lock is None:
+                    self._made_lock = threading.RLock()
+        return self._made_lock
 
     # -- waking, and whether a write is in time ----------------------------------------------------------------
 
@@ -69,7 +80,6 @@ class Kernel(LazyDict):
             if self._state is None:
                 dict.clear(self)
                 dict.update(self, data)
-                self._lock = threading.RLock()  # held while committing: thread-pool handlers, free-threading
                 self._state = state  # last: whoever sees a state sees the data
         return self._state
 

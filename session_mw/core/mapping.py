@@ -28,8 +28,8 @@ class _Placeholder:
         return "<not loaded>"
 
 
-UNFILLED: Any = {_Placeholder(): None}
-"""What a dict holds that is not filled yet."""
+UNFILLED: Any = _Placeholder()
+"""The one key of a dict that is not filled yet."""
 
 _READERS = (
     *("__contains__", "__getitem__", "__iter__", "__len__", "__reversed__", "get", "items", "keys", "values"),

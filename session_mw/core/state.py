@@ -31,7 +31,6 @@ OPEN, STARTED, OVER = range(3)
 _NOTHING = b"{}"
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
-_WISHES = frozenset(("attempts", "lifetime", "logins", "owner", "rotating", "wiped"))
 _WRITTEN = ("attempts", "cleared", "lifetime", "logged_in", "logins", "persistent", "released", "replays", "rotating")
 _OPENED = ("encoded", "loaded", "meta", "original", "rest")
 _DONE = frozenset(
@@ -264,11 +263,18 @@ class State:
             if new is not None:
                 encoded = {storage: new} if encoded is None else {**encoded, storage: new}
         self.encoded = _EMPTY if encoded is None else encoded
-        return encoded is not None or not _WISHES.isdisjoint(self.__dict__)
+        return encoded is not None or self.wishes()
 
     def wishes(self) -> bool:
         """Whether anything but plain data was changed."""
-        return not _WISHES.isdisjoint(self.__dict__)
+        return not (
+            self.logins is _EMPTY
+            and self.attempts is _EMPTY
+            and self.owner is UNSET
+            and self.lifetime is UNSET
+            and not self.wiped
+            and not self.rotating
+        )
 
     def ends(self) -> bool:
         """Whether this request ends a login, or everything that was there."""
