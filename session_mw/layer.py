@@ -207,7 +207,7 @@ class SessionLayer:
             except ValueError:
                 opened, record = Opened(reason="corrupt"), None
             else:
-                state.opened_id, state.presented = record.id, opened.token
+                state.opened_id = record.id
                 if opened.pointer:
                     state.pointer = True
         if record is None and state.base is not None:  # nothing of what was refused may stay

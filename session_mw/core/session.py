@@ -61,6 +61,8 @@ class Session(Account):
     def expire_after(self, limit: timedelta | None) -> Self:
         """Give this session its own idle limit and a persistent cookie ("remember me"); ``None`` takes both back.
 
+        Where the cookie's life changes, a session that exists gets a new id, as by ``regenerate()``: to send a token
+        again that another request may have just replaced would bring a dead one back.
         Raises ``ValueError`` for a limit under a second or longer than ``absolute_timeout``; chainable.
         """
         state = self._changing("expire_after()")
@@ -70,6 +72,8 @@ class Session(Account):
             raise ValueError(
                 f"expire_after: {seconds} s is not between 1 s and absolute_timeout ({self._layer.limits.absolute} s)"
             )
+        if state.base is not None and state.is_persistent() != (seconds is not None) and not state.rotating:
+            self.regenerate()
         state.lifetime, state.persistent = seconds, seconds is not None
         return self
 

@@ -69,7 +69,6 @@ class State:
     # what was opened, and how far the request has come
     base: Record | None = None  # the record this request builds on
     opened_id: str | None = None  # the id the client came with
-    presented: Token | None = None  # the token the client came with, where a store keeps the rest
     pointer = False  # opened through a pointer: no cookie, no rotation
     stale = False  # the session ended meanwhile: changes are dropped, no cookie
     refused = False  # the address verdict went against a login

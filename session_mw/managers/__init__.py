@@ -17,7 +17,6 @@ from ..config import SessionConfig
 from ..core.operations import AsyncStore, Flow, Store
 from ..core.record import Record
 from ..core.state import State
-from ..core.tokens import Token
 
 __all__ = ["CLEAR", "LEAVE", "Action", "Live", "Manager", "Opened", "Random", "Verdict", "is_flow", "note_change"]
 
@@ -37,7 +36,6 @@ class Opened(msgspec.Struct, frozen=True):
     reason: str = ""
     pointer: bool = False  # reached through a pointer
     stale: bool = False  # the token of a closed record
-    token: Token | None = None  # what the client presented, where a store keeps the rest
 
 
 class Action(enum.Enum):

@@ -94,7 +94,7 @@ class StoreManager:
             if record is None:
                 return Opened(reason="stale_token", stale=True)
         unsealed = self._unseal(record)
-        return Opened(reason="corrupt") if unsealed is None else Opened(unsealed, pointer=through_pointer, token=token)
+        return Opened(reason="corrupt") if unsealed is None else Opened(unsealed, pointer=through_pointer)
 
     def _successor(self, record: Record | None, now: int, *, ending: bool = False) -> Flow[Record | None]:
         """The live record at the end of the pointers that begin at *record*; an *ending* follows without grace, too."""
@@ -157,8 +157,6 @@ class StoreManager:
         elif state.base is None or ((state.rotating or state.wiped) and not early):
             verdict = yield from self._replace(state, live, now, random, early=early)
         else:
-            if state.persistent is not None and state.token is None and not state.pointer:
-                state.token, state.unsent = state.presented, True  # the same cookie, with its new Max-Age
             pending, grace = state.rotating and early, self._grace(state)
             verdict = yield from self._save(state, live, state.base, now, random, early=early)
             if pending:

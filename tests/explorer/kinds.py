@@ -40,6 +40,7 @@ class Kind(NamedTuple):
     handle: Callable[[Session, Request], Any] = _nothing
     effect: Callable[[View, Request], View] = _same
     turns: str = ""
+    once: bool = False  # turns only a session that had no lifetime of its own
     is_login: bool = False
     user: str | None = None  # who logs in
     ends: bool = False
@@ -199,7 +200,7 @@ KINDS = (
     Kind("nested change", _nest, _nested),
     Kind("put", _queue, _queued),
     Kind("attempt", _attempt, _attempted),
-    Kind("expire_after", _keep_longer, _kept_longer),
+    Kind("expire_after", _keep_longer, _kept_longer, turns="grace", once=True),
     Kind("remove all keys", _empty, _emptied),
     Kind("clear", lambda session, request: session.clear(), _cleared, ends=True),
     _login("login alice", "alice"),

@@ -99,7 +99,8 @@ class Model:
             return
         after = kind.effect(self.sessions[here].copy(), request)
         own = how == "live" and here == label
-        turns = kind.is_login or kind.wipes or (own and (kind.turns or (kind.ends and request.ended is not None)))
+        wished = kind.turns and not (kind.once and self.sessions[here].lifetime)
+        turns = kind.is_login or kind.wipes or (own and (wished or (kind.ends and request.ended is not None)))
         if after.is_empty:
             del self.sessions[here]
             self.fates[here] = ("closed" if turns else "deleted", "")
