@@ -117,8 +117,9 @@ class State:
         self.now = now  # when the session was opened
 
     def _forget(self, names: frozenset[str]) -> None:
-        for name in names.intersection(self.__dict__):
-            delattr(self, name)
+        own = self.__dict__
+        for name in names.intersection(own):
+            del own[name]
 
     def note(self, name: str, at: int, reason: str = "", *, handle: str | None = None, user: str | None = None) -> None:
         """Remember an event, to be told after the store has answered; where nobody listens, only what is logged."""
@@ -367,11 +368,11 @@ class State:
             attempts[storage] = merge_attempts(reset, added, attempts.pop(storage, 0))
         kept = {name: raw for name, raw in newer.storages.items() if name not in self.cleared}
         kept.update((name, msgspec.Raw(data)) for name, data in others.items())
-        return msgspec.structs.replace(
-            newer,
+        return Meta(
             logins=logins,
             attempts={storage: count for storage, count in attempts.items() if count},
             storages={name: raw for name, raw in kept.items() if bytes(raw) != _NOTHING},
+            former=newer.former,
             persistent=newer.persistent if self.persistent is None else self.persistent,
             ip=ip,
         )
