@@ -6,7 +6,6 @@ import json
 import re
 import sqlite3
 from contextlib import closing
-from importlib.util import find_spec
 
 import pytest
 
@@ -21,8 +20,6 @@ from bench.scenarios import SCENARIOS, SESSION, forged, routes
 from bench.subjects import Subject, wsgi_app
 from session_mw.stores.url import store_from_url
 
-BUILT = all(find_spec(f"session_mw.{name}") for name in ("asgi", "wsgi"))
-OURS = [pytest.param(b, marks=pytest.mark.skipif(not BUILT, reason="not built yet")) for b in ours.BUILDERS]
 SMALLEST = {"rounds": 2, "batch_ms": 1, "limit": 60}
 
 
@@ -44,7 +41,7 @@ def proven(shop, builder):
     return tuple(cell.column for cell in cells)
 
 
-@pytest.mark.parametrize("builder", [*floors.BUILDERS, *OURS, *peers.BUILDERS], ids=lambda b: b.__name__)
+@pytest.mark.parametrize("builder", [*floors.BUILDERS, *ours.BUILDERS, *peers.BUILDERS], ids=lambda b: b.__name__)
 def test_every_case_does_the_work_it_is_timed_for(shop, builder):
     columns = proven(shop, builder)
     assert columns == ("touch",) or columns[:4] == ("S1", "S2", "S3", "S4")
@@ -283,7 +280,7 @@ def test_the_cost_is_the_median_difference_of_the_same_round():
 # -- no garbage --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("builder", [*floors.BUILDERS, *OURS], ids=lambda b: b.__name__)
+@pytest.mark.parametrize("builder", [*floors.BUILDERS, *ours.BUILDERS], ids=lambda b: b.__name__)
 def test_requests_leave_nothing_for_the_collector(builder):
     assert garbage(builder.__name__, builders=[builder]) == 0
 

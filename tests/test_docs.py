@@ -26,7 +26,6 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglo
 LANGUAGES = {"console", "html", "http", "ini", "jinja", "json", "python", "sh", "sql", "text", "toml", "yaml"}
 MAX_NO_RUN = 2
 
-CLI = (ROOT / "session_mw" / "cli" / "commands.py").exists()
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -170,9 +169,7 @@ def check_tox(words: list[str], line: str) -> None:
 
 
 def check_cli(words: list[str], line: str) -> None:
-    """Subcommands and long options, read from click; nothing to check before there is a command line."""
-    if not CLI:
-        return
+    """Subcommands and long options, read from click."""
     click = importlib.import_module("click")
     command: Any = importlib.import_module("session_mw.cli.commands").main
     assert isinstance(command, click.Command), "session_mw.cli.commands.main is a click command"
@@ -307,7 +304,6 @@ def test_a_wrong_command_is_seen(line: str) -> None:
         check_command(shlex.split(line))
 
 
-@pytest.mark.skipif(not CLI, reason="no command line yet")
 @pytest.mark.parametrize("line", ["session-mw nonsense", "session-mw --nonsense", "python -m session_mw nonsense"])
 def test_a_wrong_subcommand_is_seen(line: str) -> None:
     with pytest.raises(AssertionError):
