@@ -51,7 +51,6 @@ class CookieManager:
 
             self._sealer = Signer(config.keys, purpose, clock_skew=config.clock_skew)  # type: ignore[assignment]
         self._limits = Limits(config.idle_timeout, config.absolute_timeout, config.touch_after(stored=False))
-        self._interval = self._limits.interval
         self._persistent = config.persistent
         self._cookie = config.cookie
         self._host_prefixed = config.cookie.is_host_prefixed
@@ -126,6 +125,4 @@ class CookieManager:
     def _reseal_due(self, state: State, now: int) -> bool:
         """Whether the idle deadline should slide; never by a slow answer, which might overtake a newer seal."""
         base = state.base
-        if base is None or (now - base.last_activity < self._interval and base.lifetime is None):
-            return False  # as in most requests
-        return now - state.now < self._interval and touch_due(base, now, self._limits)
+        return base is not None and now - state.now < self._limits.interval and touch_due(base, now, self._limits)

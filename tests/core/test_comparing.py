@@ -133,3 +133,16 @@ def test_a_session_beyond_its_budget_is_refused_before_anything_is_sent(kind: st
     assert refused.value.size > refused.value.limit
     assert "yyy" not in str(refused.value)
     assert app.look() == {"a": 1}
+
+
+@pytest.mark.parametrize("held", [[1], {"items": [1]}])
+def test_a_held_value_changed_after_the_response_started_is_seen_though_nobody_touches_the_session(held: Any) -> None:
+    app = App()
+    with app.request() as s:
+        s["cart"] = held
+    exchange = app.begin()
+    cart = exchange.session["cart"]
+    exchange.respond()
+    (cart if isinstance(cart, list) else cart["items"]).append(2)
+    exchange.end()
+    assert app.look()["cart"] in ([1, 2], {"items": [1, 2]})
