@@ -82,7 +82,6 @@ class Admission:
         state = State(now)
         state.phase = OVER
         data = state.adopt(record)
-        state.opened_id = record.id
         view._publish(state, data)
         return view
 

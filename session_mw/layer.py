@@ -21,7 +21,7 @@ from .core.lifetime import Limits
 from .core.operations import AsyncStore, Flow, Store
 from .core.runners import arun, run, run_ready
 from .core.session import Session
-from .core.state import OPEN, OVER, STARTED, State
+from .core.state import OPEN, OVER, STARTED, State, Watched
 from .errors import ConfigurationError, InvalidSessionIdError, SessionClosedError, SessionStateError, StoreError
 from .events import Events
 from .exchange import Exchange, Reader
@@ -62,9 +62,11 @@ class SessionLayer:
         self.exchange = Exchange(config, reader)
         self.events = Events(config)
         self._admission = Admission(config, self.exchange)
-        self._looks_closer = self.events.wanted or self._admission.needed
+        self._asks = self._admission.needed
+        self._looks_closer = self.events.wanted or self._asks
+        self._begin: type[State] = Watched if self.events.wanted else State
         self._clock = config.clock
-        self._claim = self.exchange.claim
+        self._cookies, self._read = reader.cookies, config.cookie.read  # for ``fill``, which is on the hot path
         self.address = self.exchange.address
         self.same_address = self.exchange.same_address
         self.user_agent = self.exchange.user_agent
@@ -129,7 +131,7 @@ class SessionLayer:
             return True
         if home.store is not None or home.manager.store is None:
             return False
-        return is_flow(home.manager.open(self._claim(session._source), 0))
+        return is_flow(home.manager.open(self.exchange.claim(session._source), 0))
 
     def fill(self, session: Session) -> None:
         """Open the client's claim, here and now. Raises ``StoreError`` when the store fails, ``SessionStateError``
@@ -137,24 +139,16 @@ class SessionLayer:
         source = session._source
         if source is None:
             raise SessionClosedError("the request is over, and nobody has looked at its session while it lasted")
-        self._fill(session, self._claim(source))
-
-    def _begin(self, session: Session) -> State:
-        state = State(int(self._clock()))
-        if session._started:
-            state.phase = STARTED
-        if self.events.wanted:
-            state.tells = True
-        return state
+        self._fill(session, self._read(self._cookies(source)))
 
     def _fill(self, session: Session, values: list[str]) -> None:
         home: Home = self.home if session._before is None else session._home
-        state = self._begin(session)
+        state = self._begin(int(self._clock()))
         opened = home.manager.open(values, state.now)
-        if type(opened) is not Opened or self._admission.needed:
+        if type(opened) is not Opened or self._asks:
             if self.config.awaits or (type(opened) is not Opened and home.store is None):
                 raise SessionStateError("this session must be awaited first: await session.load()")
-            if self._admission.needed:
+            if self._asks:
                 opened = self._admission.judge(session, state, opened)
             opened = run(cast("Flow[Opened]", opened), home.store)
         state = self._take(session, state, opened)
@@ -163,11 +157,11 @@ class SessionLayer:
 
     async def afill(self, session: Session) -> None:
         """``fill``, where the store or a callback must be awaited."""
-        await self._afill(session, self._claim(session._source))
+        await self._afill(session, self.exchange.claim(session._source))
 
     async def _afill(self, session: Session, values: list[str]) -> None:
         home: Home = session._home
-        state = self._begin(session)
+        state = self._begin(self.now())
         opened = await arun(self._admission.judge(session, state, home.manager.open(values, state.now)), home.astore)
         if session._state is None:  # another task may have been faster
             await self.events.atell(self._take(session, state, opened))
@@ -199,26 +193,25 @@ class SessionLayer:
 
     def _take(self, session: Session, state: State, opened: Opened) -> State:
         """Pour what opened into *session*; its state."""
-        record = opened.record
+        record, reason = opened.record, opened.reason
         data: dict[str, Any] = {}
         if record is not None:
             try:
                 data = state.adopt(record)
             except ValueError:
-                opened, record = Opened(reason="corrupt"), None
+                record, reason = None, "corrupt"
             else:
-                state.opened_id = record.id
                 if opened.pointer:
                     state.pointer = True
-        if record is None and state.base is not None:  # nothing of what was refused may stay
-            state = self._begin(session)
-        if self._looks_closer:
-            data = self._look_closer(session, state, data)
         if record is None:
+            if state.base is not None:  # nothing of what was refused may stay
+                state = self._begin(state.now)
             if opened.stale:
                 state.stale = True
-            if opened.reason:
-                state.note("refused", state.now, opened.reason)
+            if reason:
+                state.note("refused", state.now, reason)
+        if self._looks_closer:
+            data = self._look_closer(session, state, data)
         return session._publish(state, data)
 
     def _look_closer(self, session: Session, state: State, data: dict[str, Any]) -> dict[str, Any]:
@@ -250,18 +243,18 @@ class SessionLayer:
             session.save()
         if self.owner_key is not None and state.phase == OPEN:
             session._follow_owner(self.owner_key)
-        return self._carry_out(session, state)
+        plan = self._plan(session, state)
+        return plan if type(plan) is Verdict else self._carry_out(session, plan)
 
-    def _plan(self, session: Session, state: State, *, early: bool = False) -> Verdict | Flow[Verdict]:
+    def _plan(self, session: Session, state: State, *, early: bool = False) -> Any:
+        """A ``Verdict``, or the flow that ends in one."""
         live: dict[str, dict[str, Any]] = {state.storage: session}
         if state.others:
             live.update(state.others)
         home: Home = self.home if session._before is None else session._home
-        plan: Verdict | Flow[Verdict] = home.manager.commit(state, live, int(self._clock()), self.random, early=early)
-        return plan
+        return home.manager.commit(state, live, int(self._clock()), self.random, early=early)
 
-    def _carry_out(self, session: Session, state: State, *, early: bool = False) -> Verdict | Awaitable[Verdict]:
-        plan = self._plan(session, state, early=early)
+    def _carry_out(self, session: Session, plan: Any) -> Verdict | Awaitable[Verdict]:
         if type(plan) is Verdict:
             return plan
         home: Home = session._home
@@ -290,7 +283,7 @@ class SessionLayer:
     async def acommit_early(self, session: Session) -> None:
         """``session.acommit()``: the same, wherever it may have to wait."""
         state = session._touch()
-        answer = self._carry_out(session, state, early=state.phase == OPEN)
+        answer = self._carry_out(session, self._plan(session, state, early=state.phase == OPEN))
         if not isinstance(answer, Verdict):
             await answer
         await self.events.atell(state)
@@ -320,7 +313,7 @@ class SessionLayer:
         if state is None or state.phase != OPEN or not session._keep_endings():
             return LEAVE
         state.phase = STARTED  # in place: no cookie can be sent
-        return self._carry_out(session, state)
+        return self._carry_out(session, self._plan(session, state))
 
     def give_up(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """What was changed cannot be kept: drop it, carry out the endings asked for; nothing more can be written."""
@@ -328,7 +321,7 @@ class SessionLayer:
         if state is None or not session._keep_endings():
             self.close(session, failed=True)
             return LEAVE
-        return self._carry_out(session, state)
+        return self._carry_out(session, self._plan(session, state))
 
     def late(self, session: Session, *, failed: bool = False) -> Verdict | Awaitable[Verdict]:
         """The app has returned or raised: write what it changed after its response started."""
@@ -342,7 +335,7 @@ class SessionLayer:
         if self.may_write_late(session):
             if state.queue:
                 session.save()
-            return self._carry_out(session, state)
+            return self._carry_out(session, self._plan(session, state))
         if state.changed(session._live()):
             state.note("dropped", self.now(), "late", handle=state.handle)
         return LEAVE

@@ -10,7 +10,7 @@ from ..errors import SessionClosedError
 from . import tokens
 from .layer import Layer
 from .mapping import UNFILLED, LazyDict
-from .state import OPEN, OVER, UNSET, State
+from .state import OPEN, OVER, STARTED, UNSET, State
 
 __all__ = ["Before", "Kernel"]
 
@@ -80,6 +80,8 @@ class Kernel(LazyDict):
             if self._state is None:
                 dict.clear(self)
                 dict.update(self, data)
+                if self._started:
+                    state.phase = STARTED
                 self._state = state  # last: whoever sees a state sees the data
         return self._state
 

@@ -21,7 +21,7 @@ from .payload import DEFAULT_STORAGE, EMPTY_META, Meta, join, read_meta, split, 
 from .record import Record
 from .tokens import Token
 
-__all__ = ["LOGGED", "OPEN", "OVER", "STARTED", "UNSET", "Event", "State"]
+__all__ = ["LOGGED", "OPEN", "OVER", "STARTED", "UNSET", "Event", "State", "Watched"]
 
 UNSET: Final[Any] = object()
 
@@ -129,10 +129,11 @@ class State:
     def adopt(self, record: Record) -> dict[str, Any]:
         """Build on *record*; the items of storage ``global``. Raises ``ValueError`` for a damaged payload."""
         original, rest = split(record.payload)
-        self.loaded = codec.decode(original)
-        self.original, self.rest, self.base = original, rest, record
-        self.meta = None if self.rest else EMPTY_META
-        return self.loaded
+        self.loaded = data = codec.decode(original)
+        self.original, self.base, self.opened_id = original, record, record.id
+        if rest:
+            self.rest, self.meta = rest, None
+        return data
 
     def rebase(self, record: Record | None) -> None:
         """What was wished is done; *record* is what is kept now. The live data stays where it is."""
@@ -254,16 +255,15 @@ class State:
 
         Raises ``SessionSerializationError`` and ``SessionTooLargeError`` for values that cannot be kept.
         """
-        encoded: dict[str, bytes] | None = None
+        self.encoded = _EMPTY
         for storage, data in live.items():
             if storage == DEFAULT_STORAGE and not self.wiped:
                 new = codec.encode_if_changed(data, self.original, self.loaded)
             else:
                 new = codec.encode_if_changed(data, self._original(storage), None, _root(storage))
             if new is not None:
-                encoded = {storage: new} if encoded is None else {**encoded, storage: new}
-        self.encoded = _EMPTY if encoded is None else encoded
-        return encoded is not None or self.wishes()
+                self.encoded = {**self.encoded, storage: new}
+        return self.encoded is not _EMPTY or self.wishes()
 
     def wishes(self) -> bool:
         """Whether anything but plain data was changed."""
@@ -406,6 +406,12 @@ class State:
             )
             for name, data in live.items()
         }
+
+
+class Watched(State):
+    """The state of a session whose events somebody listens to."""
+
+    tells = True
 
 
 def _root(storage: str) -> str:

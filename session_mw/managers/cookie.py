@@ -100,7 +100,7 @@ class CookieManager:
         if early:
             return LEAVE  # there is nothing to write but the cookie
         base = state.base
-        if not state.changed(live) and not self._reseal_due(state, now):
+        if not state.changed(live) and not self._reseal_due(state, base, now):
             return LEAVE
         token = state.token
         if token is None and (base is None or state.destroyed):
@@ -122,7 +122,6 @@ class CookieManager:
         state.rebase(record)
         return verdict
 
-    def _reseal_due(self, state: State, now: int) -> bool:
+    def _reseal_due(self, state: State, base: Record | None, now: int) -> bool:
         """Whether the idle deadline should slide; never by a slow answer, which might overtake a newer seal."""
-        base = state.base
         return base is not None and now - state.now < self._limits.interval and touch_due(base, now, self._limits)

@@ -78,13 +78,13 @@ class _Reader:
 class SteppedLayer(SessionLayer):
     """The real layer, whose flows are handed out instead of run."""
 
-    def _carry_out(self, session: Session, state: State, *, early: bool = False) -> Any:
-        return self._plan(session, state, early=early)
+    def _carry_out(self, session: Session, plan: Any) -> Any:
+        return plan
 
     def opening(self, session: Session) -> Generator[Operation, Any, None]:
         """What ``fill`` and ``afill`` do, as the flow they run."""
-        state = self._begin(session)
-        opened = self.home.manager.open(self._claim(session._source), state.now)
+        state = self._begin(self.now())
+        opened = self.home.manager.open(self.exchange.claim(session._source), state.now)
         opened = yield from self._admission.judge(session, state, opened)
         self._take(session, state, opened)
 
