@@ -35,20 +35,14 @@ class HeaderRule(Generic[H]):
 
     def applied(self, headers: Iterable[tuple[H, H]], cookies: Sequence[str]) -> list[tuple[H, H]]:
         """*headers* of a response whose session was looked at, with its *cookies*."""
-        kept: list[tuple[H, H]] = []
-        vary: list[str] = []
-        cache: list[str] = []
-        for item in headers:
-            name = item[0].lower()
-            if name == self._vary_key:
-                vary.append(self._decode(item[1]))
-            elif cookies and name == self._cache_key:
-                cache.append(self._decode(item[1]))
-            else:
-                kept.append(item)
-        kept.append((self._vary, self._encode(vary_cookie(", ".join(vary)))) if vary else self._vary_alone)
+        kept = list(headers)
+        names = [name.lower() for name, _ in kept]
+        vary = self._vary_alone
+        if self._vary_key in names:
+            vary = self._vary, self._encode(vary_cookie(self._taken(kept, self._vary_key)))
+        kept.append(vary)
         if cookies:
-            value, replaced = cache_control(", ".join(cache) or None)
+            value, replaced = cache_control((self._cache_key in names and self._taken(kept, self._cache_key)) or None)
             if replaced:
                 logger.warning(
                     "session_mw: the app's Cache-Control on a response that sets a session cookie was replaced"
@@ -56,6 +50,12 @@ class HeaderRule(Generic[H]):
             kept.append((self._cache, self._encode(value)))
             kept += [(self._cookie, self._encode(cookie)) for cookie in cookies]
         return kept
+
+    def _taken(self, headers: list[tuple[H, H]], key: H) -> str:
+        """The values of header *key*, joined; *headers* no longer have it."""
+        values = [self._decode(value) for name, value in headers if name.lower() == key]
+        headers[:] = [item for item in headers if item[0].lower() != key]
+        return ", ".join(values)
 
 
 ASGI_HEADERS: HeaderRule[bytes] = HeaderRule(

@@ -166,9 +166,9 @@ class _Response:
             layer = self._layer
             verdict = layer.commit(session)
             assert isinstance(verdict, Verdict)  # noqa: S101 - nothing is awaited under WSGI
-            status, headers, *exc_info = self.given
+            given = self.given
             cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict)
-            self.given = (status, WSGI_HEADERS.applied(headers, cookies), *exc_info)
+            self.given = (given[0], WSGI_HEADERS.applied(given[1], cookies), *given[2:])
             layer.started(session)
         self.started = True
         self._write = self._start_response(*self.given)

@@ -16,7 +16,7 @@ Nonces are arguments: 12 bytes from a cryptographic source, new for every seal.
 from __future__ import annotations
 
 import struct
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -39,6 +39,7 @@ _HEADER = struct.Struct(">qqqq18sI")  # four times (64 bits: 2106 is near), id, 
 _BODY = _HEADER.size
 _pack = _HEADER.pack
 _unpack = _HEADER.unpack_from
+_URLSAFE = bytes.maketrans(b"+/", b"-_")  # for the id: binascii is cheaper than msgspec when it is short
 
 
 class Contents(msgspec.Struct, frozen=True, gc=False):
@@ -125,7 +126,7 @@ class Sealer:
                 contents.created_at,
                 contents.expires_at,
                 contents.absolute_expires_at,
-                a2b_base64(contents.id.replace("-", "+").replace("_", "/")),  # cheaper than msgspec when short
+                a2b_base64(contents.id.replace("-", "+").replace("_", "/")),
                 len(body),
             ),
             body,
@@ -143,9 +144,13 @@ class Sealer:
             raise SealError("malformed")
         plain = self._envelope.unseal(raw)
         issued_at, created_at, expires_at, absolute_expires_at, raw_id, length = _unpack(plain)
-        session_id = _to_text(raw_id)
         contents = Contents(
-            session_id, issued_at, created_at, expires_at, absolute_expires_at, plain[_BODY : _BODY + length]
+            b2a_base64(raw_id, newline=False).translate(_URLSAFE).decode("ascii"),
+            issued_at,
+            created_at,
+            expires_at,
+            absolute_expires_at,
+            plain[_BODY : _BODY + length],
         )
         contents.check(now, self._clock_skew)
         return contents
