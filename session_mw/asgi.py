@@ -35,10 +35,10 @@ logger = logging.getLogger("session_mw")
 class ScopeReader:
     """Reads an ASGI scope."""
 
-    def cookies(self, scope: Scope) -> bytes:
+    def cookies(self, scope: Scope) -> str:
         """Every Cookie header, joined (HTTP/2 may split it: RFC 9113 §8.2.3)."""
         found = [value for name, value in scope["headers"] if name == b"cookie"]
-        return found[0] if len(found) == 1 else b"; ".join(found)
+        return (found[0] if len(found) == 1 else b"; ".join(found)).decode("latin-1")
 
     def header(self, scope: Scope, name: str) -> str | None:
         """One header by lower-case name; several joined."""

@@ -22,8 +22,8 @@ _SECURE_SCHEMES = ("https", "wss")
 class Reader(Protocol):
     """How an integration's request (*source*) is read."""
 
-    def cookies(self, source: Any, /) -> bytes:
-        """Every Cookie header, joined by ``"; "``."""
+    def cookies(self, source: Any, /) -> str:
+        """Every Cookie header, joined by ``"; "``; a character for each byte."""
         ...
 
     def header(self, source: Any, name: str, /) -> str | None:

@@ -43,10 +43,10 @@ _KEYS = {
 class EnvironReader:
     """Reads a WSGI environ."""
 
-    def cookies(self, environ: Environ) -> bytes:
+    def cookies(self, environ: Environ) -> str:
         """The Cookie header; servers join several."""
         header: str = environ.get("HTTP_COOKIE", "")
-        return header.encode("latin-1", "replace")
+        return header
 
     def header(self, environ: Environ, name: str) -> str | None:
         """One header by lower-case name."""

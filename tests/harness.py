@@ -58,8 +58,8 @@ class Source:
 class SourceReader:
     """Reads it."""
 
-    def cookies(self, source: Source) -> bytes:
-        return source.cookie
+    def cookies(self, source: Source) -> str:
+        return source.cookie.decode("latin-1")
 
     def header(self, source: Source, name: str) -> str | None:
         return source.headers.get(name)

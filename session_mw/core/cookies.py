@@ -29,7 +29,7 @@ _CANDIDATES = 4  # one more than anybody tries, so that "too many" can be told a
 _CHUNKS = 8  # chunk names we look at; at most two are ever written, since _MOST < 2 * SINGLE_LIMIT
 _WRITTEN = range(2)
 
-_OWS = b" \t"
+_OWS = " \t"
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")  # token, RFC 9110 §5.6.2; the length is our own bound
 _PATH = re.compile(r"/[!-+\--:<-~]{0,1023}")  # av-octets, 6265bis §4.1.1; over 1024 a browser ignores it (§5.6 step 6)
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -37,7 +37,7 @@ _DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")  # host name, 
 
 _SEAL_LENGTH = 16
 _CHUNK_HEAD = len("1..0.2.") + _SEAL_LENGTH
-_CHUNK = re.compile(rb"1\.([0-9a-f]{16})\.([0-7])\.([2-8])\.([!-~]+)")
+_CHUNK = re.compile(r"1\.([0-9a-f]{16})\.([0-7])\.([2-8])\.([!-~]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class CookieSpec:
 
     is_host_prefixed: bool = field(init=False, repr=False, compare=False)  # may occur once: a doubled one is tampering
     chunked: bool = field(init=False, repr=False, compare=False)
-    _needle: bytes = field(init=False, repr=False, compare=False)
-    _chunk_needle: bytes = field(init=False, repr=False, compare=False)
-    _chunk_needles: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
+    _needle: str = field(init=False, repr=False, compare=False)
+    _chunk_needle: str = field(init=False, repr=False, compare=False)
+    _chunk_needles: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _head: str = field(init=False, repr=False, compare=False)
     _tail: str = field(init=False, repr=False, compare=False)
     _http_tail: str = field(init=False, repr=False, compare=False)
@@ -91,9 +91,9 @@ class CookieSpec:
             scope += f"; Domain={self.domain}"
         put("is_host_prefixed", self.name.startswith("__Host-"))
         put("chunked", self.max_bytes > SINGLE_LIMIT)
-        put("_needle", f"{self.name}=".encode("ascii"))
-        put("_chunk_needle", f"{self.name}.".encode("ascii"))
-        put("_chunk_needles", tuple(f"{self.name}.{index}=".encode("ascii") for index in range(_CHUNKS)))
+        put("_needle", f"{self.name}=")
+        put("_chunk_needle", f"{self.name}.")
+        put("_chunk_needles", tuple(f"{self.name}.{index}=" for index in range(_CHUNKS)))
         put("_head", f"{self.name}=")
         put("_tail", scope + (secure if self.secure else plain))
         put("_http_tail", scope + (secure if self.secure is True else plain))
@@ -101,40 +101,39 @@ class CookieSpec:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def read(self, header: bytes) -> list[str]:
+    def read(self, header: str) -> list[str]:
         """The values of exactly this cookie in *header*, in order of appearance, at most four. Never raises.
 
-        *header* is the Cookie header; several are one, joined with ``b"; "`` (RFC 9113 §8.2.3). Names are compared
-        byte by byte, prefixes included (6265bis §5.4). Quotes are part of the value. What no verifier
-        takes, such as control or non-ASCII bytes, is passed on to be refused there. With chunking on, a complete set of
-        chunks counts as one more value, the last.
+        *header* is the Cookie header, a character for each byte (latin-1); several are one, joined with ``"; "``
+        (RFC 9113 §8.2.3). Names are compared byte by byte, prefixes included (6265bis §5.4). Quotes are part of the
+        value. What no verifier takes, such as control or non-ASCII bytes, is passed on to be refused there. With
+        chunking on, a complete set of chunks counts as one more value, the last.
         """
         needle = self._needle
-        at = header.find(needle)  # not "in": for bytes that costs eight times as much, since it tries an integer first
+        at = header.find(needle)
         values: list[str] = []
         if at >= 0:
             after = at + len(needle)
-            if (at == 0 or header[at - 2 : at] == b"; ") and header.find(needle, after) < 0:
-                end = header.find(b";", after)  # as every browser sends it, and once: _scan would find the same
-                raws = [(header[after:] if end < 0 else header[after:end]).strip(_OWS)]
+            if (at == 0 or header[at - 2 : at] == "; ") and header.find(needle, after) < 0:
+                end = header.find(";", after)  # as every browser sends it, and once: _scan would find the same
+                values = [(header[after:] if end < 0 else header[after:end]).strip(_OWS)]
             else:
-                raws = _scan(header, needle)
-            values = [raw.decode("latin-1") for raw in raws[:_CANDIDATES]]
-            if len(values) == _CANDIDATES:
-                return values
+                values = _scan(header, needle)[:_CANDIDATES]
+                if len(values) == _CANDIDATES:
+                    return values
         if self.chunked and header.find(self._chunk_needle) >= 0:
             joined = self._join(header)
             if joined is not None:
                 values.append(joined)
         return values
 
-    def _join(self, header: bytes) -> str | None:
+    def _join(self, header: str) -> str | None:
         """The value its chunks make up; ``None`` unless each is there exactly once and all are of one seal.
 
         Their order in the header means nothing (6265bis §4.2.2): each says its place.
         """
-        parts: list[bytes] = []
-        seal = count = b""
+        parts: list[str] = []
+        seal = count = ""
         for index, needle in enumerate(self._chunk_needles):
             found = _scan(header, needle)
             if not found:
@@ -147,14 +146,14 @@ class CookieSpec:
             elif (match[1], match[3]) != (seal, count):
                 return None
             parts.append(match[4])
-        if len(parts) != int(count or b"0") or not parts:
+        if len(parts) != int(count or "0") or not parts:
             return None
-        value = b"".join(parts).decode("ascii")
-        return value if _seal(value) == seal.decode("ascii") else None
+        value = "".join(parts)
+        return value if _seal(value) == seal else None
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def write(self, value: str, *, header: bytes = b"", max_age: int | None = None, secure: bool = True) -> list[str]:
+    def write(self, value: str, *, header: str = "", max_age: int | None = None, secure: bool = True) -> list[str]:
         """The Set-Cookie header values that make *value* the session cookie; the first ones set, later ones delete.
 
         *value* must consist of cookie-octets (6265bis §4.1.1), as every token and seal does; it is not checked again.
@@ -183,7 +182,7 @@ class CookieSpec:
         if len(value) > self._room:
             self._cut(value)
 
-    def clear(self, header: bytes = b"", *, secure: bool = True) -> list[str]:
+    def clear(self, header: str = "", *, secure: bool = True) -> list[str]:
         """The Set-Cookie header values that delete the cookie and every chunk of it that *header* shows.
 
         A browser deletes only what has the same name, Domain and Path, and obeys only a line that it would accept for
@@ -214,7 +213,7 @@ class CookieSpec:
         seal = _seal(value)
         return [f"1.{seal}.{i}.{count}.{value[i * room : (i + 1) * room]}" for i in range(count)]
 
-    def _stale(self, header: bytes, *, written: int = 0) -> list[str]:
+    def _stale(self, header: str, *, written: int = 0) -> list[str]:
         """Suffixes of the chunks to delete: those *header* shows, and with chunking on whatever we could have set."""
         shown = set(_WRITTEN) if self.chunked else set()
         if header.find(self._chunk_needle) >= 0:
@@ -230,19 +229,19 @@ class CookieSpec:
         return [f"{self.name}{suffix}{gone}" for suffix in suffixes]
 
 
-def _scan(header: bytes, needle: bytes) -> list[bytes]:
+def _scan(header: str, needle: str) -> list[str]:
     """What follows *needle* in each cookie of *header* that begins with it, white space around it taken off.
 
     Linear in the header's length: a miss skips to the next ``;``, since no cookie begins before that.
     """
-    found: list[bytes] = []
+    found: list[str] = []
     start = 0
     at = header.find(needle)
     while at >= 0:
-        end = header.find(b";", at)
+        end = header.find(";", at)
         if end < 0:
             end = len(header)
-        if not header[max(start, header.rfind(b";", start, at) + 1) : at].strip(_OWS):
+        if not header[max(start, header.rfind(";", start, at) + 1) : at].strip(_OWS):
             found.append(header[at + len(needle) : end].strip(_OWS))
         start = end + 1
         at = header.find(needle, start)

@@ -22,7 +22,6 @@ from session_mw.core.payload import Meta, join, read_meta, split, write_meta
 from session_mw.core.record import Record, pointer
 from session_mw.core.runners import run
 from session_mw.core.session import Session
-from session_mw.core.state import State
 from session_mw.layer import SessionLayer
 from session_mw.managers import LEAVE, Action, Opened, Verdict, is_flow
 from session_mw.managers.store import StoreManager
@@ -61,8 +60,8 @@ class Compensating(Watched):
 class _Reader:
     """A request is just its Cookie header."""
 
-    def cookies(self, source: Any) -> bytes:
-        header: bytes = source
+    def cookies(self, source: Any) -> str:
+        header: str = source.decode()
         return header
 
     def header(self, source: Any, name: str) -> str | None:
