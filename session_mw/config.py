@@ -79,6 +79,8 @@ class SessionConfig(_Built):
     profile: Profile | None = None
     encrypt_cookie_data: bool = True
     encryption: bool = False
+    revocation: Any = None
+    revocation_staleness: int = 0
     strict_session_ip: bool = False
     session_ip: bool = False
     ip_prefix: tuple[int, int] = (32, 128)
@@ -246,6 +248,13 @@ def _check_home(values: Mapping[str, Any]) -> None:
         raise ConfigurationError('save_path is the directory of a file store: add store="file:"')
     if values["encryption"] and values["secret_key"] is None:
         raise ConfigurationError("encryption seals payloads at rest and needs a key: add secret_key=")
+    if values["revocation"] is not None and (store is not None or values["secret_key"] is None):
+        raise ConfigurationError(
+            "revocation= is for sessions kept by the client, in a cookie sealed with secret_key=; "
+            "with store= every session can be ended already"
+        )
+    if values["revocation_staleness"] and values["revocation"] is None:
+        raise ConfigurationError("revocation_staleness says how often revocation= is asked: add it")
     if not values["encrypt_cookie_data"] and store is not None:
         raise ConfigurationError(
             "encrypt_cookie_data=False is for sessions kept by the client; with store= the cookie holds no data"
@@ -289,7 +298,7 @@ def _cookie(values: Mapping[str, Any], *, named: bool, relaxed: bool) -> CookieS
 
 
 def _shown(name: str, value: Any) -> str:
-    if name == "store" and isinstance(value, str) and ("@" in value or "?" in value):
+    if name in ("store", "revocation") and isinstance(value, str) and ("@" in value or "?" in value):
         return f"'{scheme_of(value)}:…'"  # a password may stand before the "@" or behind the "?"
     if isinstance(value, (bool, int, str, tuple)):
         return repr(value)

@@ -27,6 +27,7 @@ from .events import Events
 from .exchange import Exchange, Reader
 from .managers import LEAVE, Manager, Opened, Verdict, is_flow
 from .managers.cookie import CookieManager
+from .managers.revocable import RevocableCookieManager
 from .managers.store import StoreManager
 from .stores.faces import is_awaited, loop_faces
 
@@ -78,7 +79,7 @@ class SessionLayer:
         """A manager, or a store to keep sessions in, made ready. Raises ``ConfigurationError`` for what cannot be."""
         manager: Manager = place if hasattr(place, "configure") else StoreManager(_open_store(place))
         manager.configure(self.config)
-        store: Any = manager.store
+        store: Any = manager.consults
         if store is None:
             return Home(manager, None, None)
         if is_awaited(store):
@@ -129,7 +130,7 @@ class SessionLayer:
         home: Home = session._home
         if self.config.awaits:
             return True
-        if home.store is not None or home.manager.store is None:
+        if home.store is not None or home.manager.consults is None:
             return False
         return is_flow(home.manager.open(self.exchange.claim(session._source), 0))
 
@@ -336,7 +337,7 @@ class SessionLayer:
             if state.queue:
                 session.save()
             return self._carry_out(session, self._plan(session, state))
-        if state.changed(session._live()):
+        if state.changed(session._live()) and not state.dropped:
             state.note("dropped", self.now(), "late", handle=state.handle)
         return LEAVE
 
@@ -394,9 +395,9 @@ class SessionLayer:
             )
 
     def require_store(self, session: Session) -> None:
-        """Raises ``ConfigurationError`` for a client-kept session."""
-        if session._home.manager.store is None:
-            raise ConfigurationError("nothing is kept on the server; add store=")
+        """Raises ``ConfigurationError`` for a client-kept session without ``revocation``."""
+        if session._home.manager.consults is None:
+            raise ConfigurationError("nothing is kept on the server; add store=, or revocation= to end sealed cookies")
 
 
 async def shielded(work: Awaitable[T]) -> T:
@@ -413,6 +414,8 @@ def build_manager(config: SessionConfig) -> Manager:
     """The manager *config* asks for: a store, else a secret. Raises ``ConfigurationError`` with neither."""
     if config.store is not None:
         return StoreManager(_open_store(config.store))
+    if config.revocation is not None:
+        return RevocableCookieManager(_open_store(config.revocation))
     if config.keys is not None:
         return CookieManager()
     raise missing_home_error()

@@ -66,6 +66,10 @@ class Settings(TypedDict, total=False):
     """False: the cookie is signed and readable. Client-kept sessions only."""
     encryption: bool | None
     """Payloads are sealed at rest; needs `secret_key`."""
+    revocation: str | Store | AsyncStore | None
+    """Client-kept sessions only: a store (or its URL) that remembers which of them have ended before their time."""
+    revocation_staleness: int | timedelta | None
+    """Seconds of use for which a seal is not asked about again; 0: at every opening."""
     strict_session_ip: bool | None
     """A login is bound to the address it came from."""
     session_ip: bool | None
@@ -201,7 +205,7 @@ _TABLE: tuple[tuple[str, Kind], ...] = (
     ("cookie_secure cookie_httponly partitioned", Kind("", _anything, _words)),  # CookieSpec judges these too
     ("cookie_max_bytes", Kind("", _anything, _digits)),
     ("same_site", Kind("", lambda value: value.lower() if isinstance(value, str) else value)),
-    ("store", Kind("a URL such as sqlite:///sessions.db, or a store (an instance, not its class)", _store)),
+    ("store revocation", Kind("a URL such as sqlite:///sessions.db, or a store (an instance, not its class)", _store)),
     ("save_path owner_key", Kind("a text, not empty", _text(".+"))),
     ("table_index", Kind("1 to 32 of a-z, 0-9 and -, not beginning with -", _text("[a-z0-9][a-z0-9-]{0,31}"))),
     ("persistent encrypt_cookie_data encryption strict_session_ip session_ip", Kind("true or false", _flag, _words)),
@@ -209,7 +213,10 @@ _TABLE: tuple[tuple[str, Kind], ...] = (
         "idle_timeout absolute_timeout touch_interval websocket_check",
         Kind("a whole number of seconds above 0 (int or timedelta)", _seconds(1), _digits),
     ),
-    ("clock_skew", Kind("a whole number of seconds, 0 or more (int or timedelta)", _seconds(0), _digits)),
+    (
+        "clock_skew revocation_staleness",
+        Kind("a whole number of seconds, 0 or more (int or timedelta)", _seconds(0), _digits),
+    ),
     ("trusted_proxies", Kind("a sequence of addresses and networks", _sequence)),  # and ClientRules judges both
     ("ip_prefix", Kind("", _frozen)),
     ("on_event on_ip_changed on_open on_create on_validate on_close on_destroy", Kind("callable", _callback)),
@@ -292,7 +299,7 @@ def collect(
     return settings, written
 
 
-_LATER = frozenset({"revocation", "max_sessions_per_user", "on_session_limit", "legacy"})
+_LATER = frozenset({"max_sessions_per_user", "on_session_limit", "legacy"})
 
 
 def unknown(

@@ -126,6 +126,16 @@ class State:
         if self.tells or name in LOGGED:
             self.events = (*self.events, Event(name, handle, at, reason, user))
 
+    def drop(self, now: int, reason: str) -> None:
+        """The session ended meanwhile: nothing of this request is kept, and the browser's cookie may be a newer one."""
+        self.note("dropped", now, reason, handle=self.opened_id)
+        self.rebase(None)
+        self.token, self.stale, self.unsent, self.dropped = None, True, False, True
+
+    def overlap(self) -> int:
+        """Seconds for which the old id may be followed after a rotation; none where somebody logs in or out."""
+        return 0 if self.logins or self.wiped else self.grace
+
     def adopt(self, record: Record) -> dict[str, Any]:
         """Build on *record*; the items of storage ``global``. Raises ``ValueError`` for a damaged payload."""
         original, rest = split(record.payload)

@@ -67,6 +67,11 @@ class Manager(Protocol):
     @property
     def store(self) -> Store | AsyncStore | None: ...
 
+    @property
+    def consults(self) -> Store | AsyncStore | None:
+        """What its flows are run against: the store, a list of what has ended, or nothing."""
+        ...
+
     def configure(self, config: SessionConfig) -> None:
         """Take the settings over; called once, before anything else."""
         ...

@@ -10,6 +10,7 @@ import msgspec
 
 from ..config import SessionConfig, missing_home_error
 from ..core.lifetime import Limits, expired, touch_due
+from ..core.operations import AsyncStore, Store
 from ..core.record import Record
 from ..core.seal import NONCE_BYTES, Contents, Sealer
 from ..core.state import State
@@ -38,6 +39,7 @@ class CookieManager:
     """Sealed by default; ``encrypt_cookie_data=False`` signs instead, readable to the client."""
 
     store = None
+    consults: Store | AsyncStore | None = None
 
     def configure(self, config: SessionConfig) -> None:
         """Derive the keys and take the limits over. Raises ``ConfigurationError`` without ``secret_key``."""
@@ -100,28 +102,39 @@ class CookieManager:
         if early:
             return LEAVE  # there is nothing to write but the cookie
         base = state.base
-        if not state.changed(live) and not self._reseal_due(state, base, now):
+        if not state.changed(live) and not self.reseal_due(state, base, now):
             return LEAVE
+        record, verdict = self.seal(state, live, base, now, random)
+        self.keep(state, record, base, now)
+        return verdict
+
+    def seal(
+        self, state: State, live: Live, base: Record | None, now: int, random: Random
+    ) -> tuple[Record | None, Verdict]:
+        """This request's changes on top of *base*, and the cookie that holds them; ``CLEAR`` when nothing is left.
+
+        Nothing counts as done yet. Raises what ``commit`` raises.
+        """
         token = state.token
         if token is None and (base is None or state.destroyed):
             token = mint(random(RANDOM_BYTES))
         record = state.draft(live, base, now, self._limits, token)
-        persistent = record is not None and (self._persistent or state.is_persistent())
-        verdict = LEAVE if base is None else CLEAR
-        if record is not None:
-            rest = _Rest(
-                record.user_id, record.last_activity, record.lifetime, record.login_ip, record.login_user_agent
-            )
-            body = b"%b\n%b" % (record.payload, _encode(rest))
-            contents = Contents(record.id, now, record.created_at, record.expires_at, record.absolute_expires_at, body)
-            value = self._sealer.seal(contents, random(NONCE_BYTES))
-            self._cookie.check(value)  # before anything counts as done
-            verdict = Verdict(Action.SET, value, record.absolute_expires_at - now if persistent else None)
+        if record is None:
+            return None, LEAVE if base is None else CLEAR
+        rest = _Rest(record.user_id, record.last_activity, record.lifetime, record.login_ip, record.login_user_agent)
+        body = b"%b\n%b" % (record.payload, _encode(rest))
+        contents = Contents(record.id, now, record.created_at, record.expires_at, record.absolute_expires_at, body)
+        value = self._sealer.seal(contents, random(NONCE_BYTES))
+        self._cookie.check(value)  # before anything counts as done
+        persistent = self._persistent or state.is_persistent()
+        return record, Verdict(Action.SET, value, record.absolute_expires_at - now if persistent else None)
+
+    def keep(self, state: State, record: Record | None, base: Record | None, now: int) -> None:
+        """The cookie of *record* will be sent: what the request wished is done."""
         if state.tells:
             note_change(state, record, base, now)
         state.rebase(record)
-        return verdict
 
-    def _reseal_due(self, state: State, base: Record | None, now: int) -> bool:
+    def reseal_due(self, state: State, base: Record | None, now: int) -> bool:
         """Whether the idle deadline should slide; never by a slow answer, which might overtake a newer seal."""
         return base is not None and now - state.now < self._limits.interval and touch_due(base, now, self._limits)

@@ -48,7 +48,7 @@ class StoreManager:
     """Keeps sessions in *store*."""
 
     def __init__(self, store: Store | AsyncStore) -> None:
-        self.store = store
+        self.store = self.consults = store
         self._payload_sealer: PayloadSealer | None = None
 
     def configure(self, config: SessionConfig) -> None:

@@ -1,0 +1,334 @@
+"""RevocableCookieManager: a sealed cookie that has ended opens nowhere, whoever holds a copy of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from harness import KEY, App, Browser
+
+from session_mw.asgi import SessionMiddleware
+from session_mw.config import SessionConfig
+from session_mw.core.record import Record
+from session_mw.errors import ConfigurationError, SessionTooLargeError, StoreError
+from session_mw.stores.memory import MemoryStore
+from session_mw.testing import FaultyStore
+from session_mw.wsgi import SessionMiddleware as WsgiMiddleware
+
+
+class Counting(MemoryStore):
+    """Counts what is asked."""
+
+    asked = 0
+    found: frozenset[str] = frozenset()
+
+    def load(self, id: str) -> Record | None:
+        self.asked += 1
+        record = super().load(id)
+        if record is not None:
+            self.found |= {id}
+        return record
+
+
+def app(**settings: Any) -> App:
+    return App("cookie", **{"revocation": Counting(), **settings})
+
+
+def signed_in(app: App, user: str = "alice", browser: Browser | None = None) -> Browser:
+    with app.request(browser) as session:
+        session["cart"] = [1]
+        session.login(user_id=user)
+    return (app.browser if browser is None else browser).copy()
+
+
+ENDINGS = {
+    "logout": lambda session: session.logout(),
+    "login": lambda session: session.login(),
+    "destroy": lambda session: session.destroy(),
+    "destroy all": lambda session: session.destroy(True),
+    "regenerate": lambda session: session.regenerate(grace=0),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_copy_of_an_ended_seal_opens_nothing(ending: str) -> None:
+    here = app()
+    thief = signed_in(here)
+    with here.request() as session:
+        ENDINGS[ending](session)
+    here.told()
+    with here.request(thief) as session:
+        assert not session.online()
+        assert session == {}
+        session["planted"] = True
+    assert here.sent == []  # the browser may hold a newer one
+    assert here.told("refused", "dropped") == ["refused:stale_token", "dropped:stale_token"]
+    assert here.look(thief) == {}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_without_a_list_it_does(ending: str) -> None:
+    here = App("cookie")
+    thief = signed_in(here)
+    with here.request() as session:
+        ENDINGS[ending](session)
+    assert here.look(thief) == {"cart": [1]}
+
+
+def test_a_session_that_was_emptied_is_over_too() -> None:
+    here = app()
+    with here.request() as session:
+        session["a"] = 1
+    copy = here.browser.copy()
+    with here.request() as session:
+        del session["a"]
+    assert not here.browser
+    assert here.look(copy) == {}
+
+
+def test_nothing_is_remembered_of_a_session_that_goes_on() -> None:
+    here = app()
+    old = signed_in(here)
+    with here.request() as session:
+        session["cart"].append(2)
+    assert here.look() == {"cart": [1, 2]}
+    assert here.look(old) == {"cart": [1]}  # the same session: of two seals, whichever came last
+    assert here.config.revocation.purge(2**40, 100) == 0
+
+
+def test_the_grace_of_a_regenerate_lets_read_and_not_write() -> None:
+    here = app()
+    late = signed_in(here)
+    with here.request() as session:
+        session.regenerate(grace=20)
+    with here.request(late) as session:
+        assert session["cart"] == [1]
+        session["cart"].append(2)
+    assert here.sent == []
+    assert here.told("dropped") == ["dropped:gone"]
+    here.clock.advance(20)
+    assert here.look(late) == {}
+    assert here.look() == {"cart": [1]}
+
+
+def test_who_writes_after_a_concurrent_logout_gets_no_cookie() -> None:
+    here = app()
+    signed_in(here)
+    slow = here.begin()
+    slow.session["cart"].append(2)
+    with here.request() as session:
+        session.logout()
+    assert slow.respond() == []
+    slow.end()
+    assert here.told("dropped") == ["dropped:gone"]
+    assert slow.session["cart"] == [1, 2]  # served as it was opened
+    assert here.look() == {"cart": [1]}
+
+
+def test_a_login_stands_on_its_own_proof() -> None:
+    here = app()
+    signed_in(here)
+    slow = here.begin()
+    slow.session["mine"] = True
+    slow.session.login(user_id="alice")
+    with here.request() as session:
+        session.destroy()
+    assert slow.respond()
+    assert here.look() == {"mine": True}
+    with here.request() as session:
+        assert session.online()
+        assert session.user_id == "alice"
+
+
+def test_an_ended_seal_can_log_in_again() -> None:
+    here = app()
+    thief = signed_in(here)
+    with here.request() as session:
+        session.logout()
+    with here.request(thief) as session:
+        session.login(user_id="alice")
+        session["new"] = 1
+    with here.request(thief) as session:
+        assert session.online()
+        assert dict(session) == {"new": 1}
+        session["newer"] = 2
+    assert here.look(thief) == {"new": 1, "newer": 2}
+
+
+def test_of_two_rotations_at_once_one_counts() -> None:
+    here = app()
+    signed_in(here)
+    one, two = here.begin(), here.begin()
+    one.session.regenerate()
+    two.session.regenerate()
+    assert one.respond()
+    assert two.respond() == []
+    assert here.look() == {"cart": [1]}
+
+
+def test_destroy_others_ends_every_other_session_of_the_owner() -> None:
+    here = app()
+    phone, laptop, bob = Browser(), Browser(), Browser()
+    for browser, user in ((phone, "alice"), (laptop, "alice"), (bob, "bob")):
+        signed_in(here, user, browser)
+    with here.request(laptop) as session:
+        session.destroy_others()
+    assert here.look(phone) == {}
+    assert here.look(laptop) == here.look(bob) == {"cart": [1]}
+    with here.request(laptop) as session:  # whoever is kept is kept under a new id, too
+        session.regenerate(grace=0)
+    assert here.look(laptop) == {"cart": [1]}
+    with here.request(laptop) as session:
+        session.regenerate(grace=0)
+    assert here.look(laptop) == {"cart": [1]}
+    here.clock.advance(1)
+    signed_in(here, "alice", phone)
+    assert here.look(phone) == {"cart": [1]}
+    with here.request(phone) as session:
+        session.destroy_others()
+    assert here.look(laptop) == {}
+    assert here.look(phone) == {"cart": [1]}
+
+
+def test_with_oneself_when_that_is_asked_for() -> None:
+    here = app()
+    other = signed_in(here, "alice", Browser())
+    copy = signed_in(here)
+    with here.request() as session:
+        session.destroy_others()
+        session.destroy()
+    assert here.look(other) == here.look(copy) == {}
+
+
+def test_the_list_tells_nothing_about_anybody() -> None:
+    here = app()
+    signed_in(here)
+    with here.request() as session:
+        session.destroy_others()
+    store = here.config.revocation
+    here.look()
+    (entry,) = map(store.load, store.found)
+    assert entry.user_id is None
+    assert b"alice" not in entry.payload
+    assert store.list_user("alice") == []
+
+
+def test_an_entry_lasts_as_long_as_the_seals_it_concerns() -> None:
+    here = app(idle_timeout=100, absolute_timeout=1000)
+    signed_in(here)
+    with here.request() as session:
+        session.destroy()
+    store = here.config.revocation
+    assert store.purge(here.clock.now + 999, 10) == 0
+    assert store.purge(here.clock.now + 1000, 10) == 1
+
+
+def test_staleness_saves_the_question_at_opening_and_not_before_a_seal() -> None:
+    here = app(revocation_staleness=60, touch_interval=50)
+    store = here.config.revocation
+    thief = signed_in(here)
+    store.asked = 0
+    assert here.look() == {"cart": [1]}
+    assert store.asked == 0
+    with here.request() as session:
+        session.destroy()
+    assert store.asked > 0
+    with here.request(thief) as session:
+        assert session["cart"] == [1]  # within the chosen staleness
+        session["cart"].append(2)
+    assert here.sent == []
+    here.clock.advance(60)
+    assert here.look(thief) == {}
+
+
+def test_an_untouched_or_anonymous_request_asks_nothing_or_once() -> None:
+    here = app()
+    store = here.config.revocation
+    with here.request() as session:
+        session["a"] = 1
+    assert store.asked == 0
+    with here.request():
+        pass
+    assert store.asked == 0
+    with here.request() as session:
+        assert session["a"] == 1
+    assert store.asked == 1
+
+
+def test_what_is_too_large_ends_nothing() -> None:
+    here = app()
+    signed_in(here)
+    with pytest.raises(SessionTooLargeError), here.request() as session:
+        session["big"] = "x" * 5000
+        session.regenerate()
+    assert here.look() == {"cart": [1]}
+
+
+def test_an_app_that_fails_does_not_undo_its_logout() -> None:
+    here = app()
+    copy = signed_in(here)
+    with pytest.raises(RuntimeError), here.request() as session:
+        session.logout()
+        raise RuntimeError
+    assert here.look(copy) == {}
+
+
+def test_a_store_that_fails_is_no_logout() -> None:
+    store = FaultyStore(MemoryStore())
+    here = app(revocation=store)
+    signed_in(here)
+    store.fail("load")
+    with pytest.raises(StoreError):
+        here.look()
+    store.heal()
+    assert here.look() == {"cart": [1]}
+
+
+def test_a_foreign_record_is_an_error() -> None:
+    here = app()
+    signed_in(here)
+    with here.request() as session:
+        handle = session.session_id
+    assert handle is not None
+    here.config.revocation.create(Record(handle, b"", None, 0, 0, 2**40, 2**40, None, None, None, 1, b"{}"))
+    with pytest.raises(StoreError, match="none of ours"):
+        here.look()
+
+
+@pytest.mark.anyio
+async def test_an_open_socket_is_told() -> None:
+    here = app()
+    signed_in(here)
+    socket = here.begin().session
+    assert socket.online()
+    here.layer.home = here.layer.home._replace(astore=here.config.revocation.aio())  # sockets are asked on a loop
+    assert await here.layer.still_there(socket, active=True)
+    with here.request() as session:
+        session.destroy()
+    assert not await here.layer.still_there(socket, active=True)
+    here.clock.advance(10**7)
+    assert not await here.layer.still_there(socket, active=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"store": "memory:", "revocation": "memory:"}, "kept by the client"),
+        ({"revocation": "memory:"}, "secret_key"),
+        ({"secret_key": KEY, "revocation_staleness": 5}, "add it"),
+        ({"secret_key": KEY, "revocation": 5}, "a store"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        SessionConfig(**settings)
+
+
+def test_no_password_of_its_url_is_shown() -> None:
+    assert "hunter2" not in repr(SessionConfig(secret_key=KEY, revocation="sqlite:///x.db?key=hunter2"))
+
+
+def test_an_awaited_list_needs_asgi() -> None:
+    with pytest.raises(ConfigurationError, match="awaited"):
+        WsgiMiddleware(lambda environ, start: [], secret_key=KEY, revocation=MemoryStore().aio())
+    assert SessionMiddleware(None, secret_key=KEY, revocation=MemoryStore().aio())  # type: ignore[arg-type]
