@@ -191,9 +191,7 @@ class StoreManager:
         max_age = base.absolute_expires_at - now if self._persistent or state.is_persistent() else None
         return Verdict(Action.SET, state.token.text, max_age)
 
-    def _save_before_rotating(
-        self, state: State, live: Live, base: Record, now: int, random: Random
-    ) -> Flow[Verdict]:
+    def _save_before_rotating(self, state: State, live: Live, base: Record, now: int, random: Random) -> Flow[Verdict]:
         """Save early, under the old token; the rotation is still to come."""
         grace = self._grace(state)
         verdict = yield from self._save(state, live, base, now, random, True)
@@ -239,7 +237,8 @@ class StoreManager:
                 state.token = None
                 return (yield from self._save(state, live, newer, now, random, early))
             record = state.draft(live, newer, now, self._limits, token, digest(token.secret))
-            outcome = yield from self._swap(state, record, newer, now, random)
+            swap = self._swap(state, record, newer, now, random)
+            outcome: Outcome = (yield swap) if type(swap) is Rotate else (yield from swap)
             if outcome in _DONE:
                 by_pointer, state.pointer = state.pointer, False
                 if state.tells:
@@ -256,31 +255,37 @@ class StoreManager:
             newer = None if newer is None else (yield from self._newer(state, newer, now))
         raise StoreConflictError(TRIES)
 
-    def _swap(self, state: State, record: Record | None, old: Record | None, now: int, random: Random) -> Flow[Outcome]:
+    def _swap(
+        self, state: State, record: Record | None, old: Record | None, now: int, random: Random
+    ) -> Rotate | Flow[Outcome]:
         """*record* (if any) in, *old* (if any) out."""
         if record is None:
-            if old is None:
-                return Outcome.DELETED
-            ended: Outcome = yield Close(old.id, old.version, now + CLOSED_SECONDS)
-            return ended
+            return self._end(old, now)
         sealer = self._payload_sealer
         kept = record if sealer is None else _sealed(record, sealer, random)
         if old is None:
-            if (yield Create(kept)) is not True:
-                raise StoreError("a new session's id is taken; the source of randomness cannot be trusted")
-            return Outcome.SAVED
+            return self._begin(kept)
         grace = self._grace(state)
         until = now + grace + CLOSED_SECONDS
         successor = None if state.logged_in or state.wiped else pointer(record.id, now + grace)
         if self.store.can_rotate:
-            rotated: Outcome = yield Rotate(kept, old.id, old.version, until, successor)
-            return rotated
-        return (yield from self._swap_in_two(kept, old, until, successor))
+            return Rotate(kept, old.id, old.version, until, successor)
+        return self._swap_in_two(kept, old, until, successor)
+
+    def _begin(self, record: Record) -> Flow[Outcome]:
+        if (yield Create(record)) is not True:
+            raise StoreError("a new session's id is taken; the source of randomness cannot be trusted")
+        return Outcome.SAVED
+
+    def _end(self, old: Record | None, now: int) -> Flow[Outcome]:
+        if old is None:
+            return Outcome.DELETED
+        ended: Outcome = yield Close(old.id, old.version, now + CLOSED_SECONDS)
+        return ended
 
     def _swap_in_two(self, record: Record, old: Record, until: int, successor: str | None) -> Flow[Outcome]:
         """Create, then end; what was created is taken back unless the end of *old* was acknowledged."""
-        if (yield Create(record)) is not True:
-            raise StoreError("a new session's id is taken; the source of randomness cannot be trusted")
+        yield from self._begin(record)
         try:
             outcome: Outcome = yield Close(old.id, old.version, until, successor)
         except StoreError:
