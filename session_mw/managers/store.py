@@ -238,7 +238,7 @@ class StoreManager:
                 return (yield from self._save(state, live, newer, now, random, early))
             record = state.draft(live, newer, now, self._limits, token, digest(token.secret))
             swap = self._swap(state, record, newer, now, random)
-            outcome: Outcome = (yield swap) if type(swap) is Rotate else (yield from swap)
+            outcome: Outcome = (yield swap) if isinstance(swap, Rotate) else (yield from swap)
             if outcome in _DONE:
                 by_pointer, state.pointer = state.pointer, False
                 if state.tells:
