@@ -7,8 +7,8 @@ with a unique id: the two other indexes, owner with creation time and deadline, 
     id, digest, user_id, created_at, last_activity, expires_at, absolute_expires_at, lifetime,
     login_ip, login_user_agent, version, payload     as in Record
 
-and in a closed row ``version`` is NULL and ``payload`` the successor, NULL without one. Three columns cost as much to read
-as their row to find: so there are none for closed rows alone, and a load does not ask for the id.
+and in a closed row ``version`` is NULL and ``payload`` the successor, NULL without one. Three columns cost as much to
+read as their row to find: so there are none for closed rows alone, and a load does not ask for the id.
 
 A compare-and-swap that changed no row looks once more to tell CONFLICT from GONE. That second look may see a later
 state, never a wrong one: what is gone or closed stays so, and CONFLICT makes the caller look for itself.
