@@ -243,15 +243,14 @@ PRAGMA synchronous = NORMAL;
 CREATE TABLE sessions (
     id TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, user_id TEXT, created_at INTEGER NOT NULL,
     last_activity INTEGER NOT NULL, expires_at INTEGER NOT NULL, absolute_expires_at INTEGER NOT NULL,
-    lifetime INTEGER, login_ip TEXT, login_user_agent TEXT, version INTEGER NOT NULL, payload BLOB NOT NULL,
-    closed INTEGER NOT NULL, successor TEXT
+    lifetime INTEGER, login_ip TEXT, login_user_agent TEXT, version INTEGER, payload BLOB
 ) STRICT;
 CREATE INDEX sessions_user ON sessions (user_id, created_at) WHERE user_id IS NOT NULL;
 CREATE INDEX sessions_expiry ON sessions (expires_at);
 """
 INSERT = """
-INSERT INTO sessions (id, digest, created_at, last_activity, expires_at, absolute_expires_at, version, payload, closed)
-VALUES (?, ?, ?, ?, ?, ?, 1, ?, 0)
+INSERT INTO sessions (id, digest, created_at, last_activity, expires_at, absolute_expires_at, version, payload)
+VALUES (?, ?, ?, ?, ?, ?, 1, ?)
 """
 
 

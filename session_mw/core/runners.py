@@ -8,6 +8,7 @@ too busy for, and ``arun`` takes over from there.
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from ..errors import StoreBusyError
@@ -58,7 +59,7 @@ async def arun(flow: Flow[T], store: AsyncStore | None, operation: Operation | N
         while True:
             try:
                 answer: Any = operation.ask(store)
-                if isinstance(answer, Awaitable):  # not so for a callback that answers at once
+                if type(answer) is CoroutineType or isinstance(answer, Awaitable):  # a callback may answer at once
                     answer = await answer
             except Exception as error:
                 operation = flow.throw(error)

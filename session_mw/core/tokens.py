@@ -10,10 +10,11 @@ Randomness is an argument: ``mint`` takes ``RANDOM_BYTES`` bytes from the caller
 from __future__ import annotations
 
 import binascii
-import hashlib
-import hmac
 import re
-from typing import NamedTuple
+from hashlib import sha256
+from hmac import compare_digest
+
+import msgspec
 
 __all__ = ["ID_LENGTH", "RANDOM_BYTES", "SECRET_LENGTH", "Token", "digest", "is_id", "matches", "mint", "split"]
 
@@ -25,11 +26,11 @@ SECRET_LENGTH = _SECRET_BYTES * 4 // 3
 
 _ALPHABET = "[A-Za-z0-9_-]"
 _ID = re.compile(f"{_ALPHABET}{{{ID_LENGTH}}}")
-_TOKEN = re.compile(f"{_ALPHABET}{{{ID_LENGTH}}}\\.{_ALPHABET}{{{SECRET_LENGTH}}}")
+_has_token_shape = re.compile(f"{_ALPHABET}{{{ID_LENGTH}}}\\.{_ALPHABET}{{{SECRET_LENGTH}}}").fullmatch
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
-class Token(NamedTuple):
+class Token(msgspec.Struct, frozen=True, gc=False):
     """The two halves of what a client carries."""
 
     id: str
@@ -52,7 +53,7 @@ def mint(random: bytes) -> Token:
 
 def split(text: str) -> Token | None:
     """The token in *text*, or ``None`` when it is not shaped like one. Asks nobody."""
-    if _TOKEN.fullmatch(text) is None:  # fullmatch: "$" would let a trailing newline through
+    if _has_token_shape(text) is None:  # fullmatch: "$" would let a trailing newline through
         return None
     return Token(text[:ID_LENGTH], text[ID_LENGTH + 1 :])
 
@@ -64,9 +65,9 @@ def is_id(text: str) -> bool:
 
 def digest(secret: str) -> bytes:
     """What a store keeps of a secret. No salt or stretching: the secret is 264 random bits."""
-    return hashlib.sha256(secret.encode("ascii")).digest()
+    return sha256(secret.encode("ascii")).digest()
 
 
 def matches(secret: str, expected: bytes) -> bool:
     """Whether *secret* has the digest *expected*, in constant time; never for an empty digest."""
-    return hmac.compare_digest(digest(secret), expected)
+    return compare_digest(digest(secret), expected)

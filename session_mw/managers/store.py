@@ -42,6 +42,7 @@ TRIES = 64
 """How often a save is tried against a session that keeps changing; without sleeping."""
 
 _HOPS = 8  # pointers followed in a row
+_DONE = (Outcome.SAVED, Outcome.DELETED)
 
 
 class StoreManager:
@@ -63,14 +64,17 @@ class StoreManager:
 
     def open(self, values: list[str], now: int) -> Opened | Flow[Opened]:
         """Ask the store about well-formed tokens only; a doubled ``__Host-`` name is refused unasked."""
+        if len(values) == 1:
+            token = split(values[0])
+            return Opened(reason="malformed") if token is None else self._open(token, now)
         if not values:
             return Opened()
-        if len(values) > 1 and (self._host_prefixed or len(values) > 3):
+        if self._host_prefixed or len(values) > 3:
             return Opened(reason="doubled")
         tokens = [token for token in map(split, values) if token is not None]
-        if not tokens:
-            return Opened(reason="malformed")
-        return self._open(tokens[0], now) if len(tokens) == 1 else self._open_one_of(tokens, now)
+        if len(tokens) > 1:
+            return self._open_one_of(tokens, now)
+        return self._open(tokens[0], now) if tokens else Opened(reason="malformed")
 
     def _open_one_of(self, tokens: list[Token], now: int) -> Flow[Opened]:
         good = []
@@ -89,12 +93,14 @@ class StoreManager:
         if expired(record, now):
             return Opened(reason="expired")
         through_pointer = record.closed
-        if record.closed:
+        if through_pointer:
             record = yield from self._successor(record, now)
             if record is None:
                 return Opened(reason="stale_token", stale=True)
-        unsealed = self._unseal(record)
-        return Opened(reason="corrupt") if unsealed is None else Opened(unsealed, pointer=through_pointer)
+        sealer = self._payload_sealer
+        if sealer is not None:
+            record = _unsealed(record, sealer)
+        return Opened(reason="corrupt") if record is None else Opened(record, "", through_pointer)
 
     def _successor(self, record: Record | None, now: int, *, ending: bool = False) -> Flow[Record | None]:
         """The live record at the end of the pointers that begin at *record*; an *ending* follows without grace, too."""
@@ -139,34 +145,38 @@ class StoreManager:
             return LEAVE  # who is logged in must not be written under the old token
         if not changed and state.end_others is None:
             if base is not None and touch_due(base, now, self._limits):
-                return self._touch(state, base, now, early=early)
-            return self._announce(state, now, early=early) if state.unsent or state.emptied else LEAVE
-        return self._change(state, live, now, random, early=early, changed=changed)
+                return self._touch(state, base, now, early)
+            return self._announce(state, now, early) if state.unsent or state.emptied else LEAVE
+        if state.end_others is None:
+            return self._change(state, live, now, random, early)
+        return self._change_and_end_others(state, live, now, random, early, changed)
 
-    def _touch(self, state: State, base: Record, now: int, *, early: bool) -> Flow[Verdict]:
+    def _touch(self, state: State, base: Record, now: int, early: bool) -> Flow[Verdict]:
         until = slide(base, now, self._limits)
         if (yield Touch(base.id, now, until)) is True:  # not again when this request commits again
             state.base = msgspec.structs.replace(base, last_activity=now, expires_at=until)
-        return self._announce(state, now, early=early)
+        return self._announce(state, now, early)
 
-    def _change(
-        self, state: State, live: Live, now: int, random: Random, *, early: bool, changed: bool
+    def _change(self, state: State, live: Live, now: int, random: Random, early: bool) -> Flow[Verdict]:
+        if state.base is None or ((state.rotating or state.wiped) and not early):
+            return self._replace(state, live, now, random, early)
+        if state.rotating:
+            return self._save_before_rotating(state, live, state.base, now, random)
+        return self._save(state, live, state.base, now, random, early)
+
+    def _change_and_end_others(
+        self, state: State, live: Live, now: int, random: Random, early: bool, changed: bool
     ) -> Flow[Verdict]:
-        if not changed:
-            verdict = self._announce(state, now, early=early)
-        elif state.base is None or ((state.rotating or state.wiped) and not early):
-            verdict = yield from self._replace(state, live, now, random, early=early)
+        if changed:
+            verdict = yield from self._change(state, live, now, random, early)
         else:
-            pending, grace = state.rotating and early, self._grace(state)
-            verdict = yield from self._save(state, live, state.base, now, random, early=early)
-            if pending:
-                state.rotating, state.grace = True, grace
+            verdict = self._announce(state, now, early)
         if state.end_others is not None and not state.stale and not early:
             yield DeleteUser(state.end_others, state.handle)
             state.end_others = None
         return verdict
 
-    def _announce(self, state: State, now: int, *, early: bool) -> Verdict:
+    def _announce(self, state: State, now: int, early: bool) -> Verdict:
         """The cookie for a record whose token the client does not know yet, once headers can be sent."""
         base = state.base
         if early or state.phase != OPEN:
@@ -181,9 +191,17 @@ class StoreManager:
         max_age = base.absolute_expires_at - now if self._persistent or state.is_persistent() else None
         return Verdict(Action.SET, state.token.text, max_age)
 
-    def _save(self, state: State, live: Live, base: Record, now: int, random: Random, *, early: bool) -> Flow[Verdict]:
+    def _save_before_rotating(self, state: State, live: Live, base: Record, now: int, random: Random) -> Flow[Verdict]:
+        """Save early, under the old token; the rotation is still to come."""
+        grace = self._grace(state)
+        verdict = yield from self._save(state, live, base, now, random, True)
+        state.rotating, state.grace = True, grace
+        return verdict
+
+    def _save(self, state: State, live: Live, base: Record, now: int, random: Random, early: bool) -> Flow[Verdict]:
         """Change a session that goes on under its id."""
         newer: Record | None = base
+        sealer = self._payload_sealer
         for _ in range(TRIES):
             if newer is None:
                 return self._drop(state, now)
@@ -193,8 +211,9 @@ class StoreManager:
                 outcome = yield Delete(newer.id, newer.version)
             else:
                 payload_only = record.last_activity == newer.last_activity and not state.wishes()
-                outcome = yield Save(self._seal(record, random), newer.version, payload_only)
-            if outcome in (Outcome.SAVED, Outcome.DELETED):
+                kept = record if sealer is None else _sealed(record, sealer, random)
+                outcome = yield Save(kept, newer.version, payload_only)
+            if outcome in _DONE:
                 if state.tells:
                     note_change(state, record, newer, now)
                 state.rebase(record)
@@ -202,11 +221,11 @@ class StoreManager:
                     state.catch_up(live)
                 if record is None:
                     state.unsent, state.emptied = False, state.emptied or newer.id == state.opened_id
-                return self._announce(state, now, early=early)
+                return self._announce(state, now, early) if state.unsent or state.emptied else LEAVE
             newer = yield from self._newer(state, newer, now)
         raise StoreConflictError(TRIES)
 
-    def _replace(self, state: State, live: Live, now: int, random: Random, *, early: bool) -> Flow[Verdict]:
+    def _replace(self, state: State, live: Live, now: int, random: Random, early: bool) -> Flow[Verdict]:
         """End the opened session, if there is one, and begin a new one, if there is anything to keep."""
         base = newer = state.base
         token = state.token or mint(random(RANDOM_BYTES))
@@ -216,10 +235,11 @@ class StoreManager:
             moved = newer is not None and base is not None and newer.id != base.id  # somebody else has just rotated it
             if newer is not None and moved and not (state.logged_in or state.wiped):
                 state.token = None
-                return (yield from self._save(state, live, newer, now, random, early=early))
+                return (yield from self._save(state, live, newer, now, random, early))
             record = state.draft(live, newer, now, self._limits, token, digest(token.secret))
-            outcome = yield from self._swap(state, record, newer, now, random)
-            if outcome in (Outcome.SAVED, Outcome.DELETED):
+            swap = self._swap(state, record, newer, now, random)
+            outcome: Outcome = (yield swap) if isinstance(swap, Rotate) else (yield from swap)
+            if outcome in _DONE:
                 by_pointer, state.pointer = state.pointer, False
                 if state.tells:
                     note_change(state, record, newer, now)
@@ -231,34 +251,41 @@ class StoreManager:
                     state.emptied = state.emptied or (newer is not None and not by_pointer)
                 else:
                     state.unsent = True
-                return self._announce(state, now, early=early)
+                return self._announce(state, now, early)
             newer = None if newer is None else (yield from self._newer(state, newer, now))
         raise StoreConflictError(TRIES)
 
-    def _swap(self, state: State, record: Record | None, old: Record | None, now: int, random: Random) -> Flow[Outcome]:
+    def _swap(
+        self, state: State, record: Record | None, old: Record | None, now: int, random: Random
+    ) -> Rotate | Flow[Outcome]:
         """*record* (if any) in, *old* (if any) out."""
         if record is None:
-            if old is None:
-                return Outcome.DELETED
-            ended: Outcome = yield Close(old.id, old.version, now + CLOSED_SECONDS)
-            return ended
-        sealed = self._seal(record, random)
+            return self._end(old, now)
+        sealer = self._payload_sealer
+        kept = record if sealer is None else _sealed(record, sealer, random)
         if old is None:
-            if (yield Create(sealed)) is not True:
-                raise StoreError("a new session's id is taken; the source of randomness cannot be trusted")
-            return Outcome.SAVED
+            return self._begin(kept)
         grace = self._grace(state)
         until = now + grace + CLOSED_SECONDS
         successor = None if state.logged_in or state.wiped else pointer(record.id, now + grace)
         if self.store.can_rotate:
-            rotated: Outcome = yield Rotate(sealed, old.id, old.version, until, successor)
-            return rotated
-        return (yield from self._swap_in_two(sealed, old, until, successor))
+            return Rotate(kept, old.id, old.version, until, successor)
+        return self._swap_in_two(kept, old, until, successor)
+
+    def _begin(self, record: Record) -> Flow[Outcome]:
+        if (yield Create(record)) is not True:
+            raise StoreError("a new session's id is taken; the source of randomness cannot be trusted")
+        return Outcome.SAVED
+
+    def _end(self, old: Record | None, now: int) -> Flow[Outcome]:
+        if old is None:
+            return Outcome.DELETED
+        ended: Outcome = yield Close(old.id, old.version, now + CLOSED_SECONDS)
+        return ended
 
     def _swap_in_two(self, record: Record, old: Record, until: int, successor: str | None) -> Flow[Outcome]:
         """Create, then end; what was created is taken back unless the end of *old* was acknowledged."""
-        if (yield Create(record)) is not True:
-            raise StoreError("a new session's id is taken; the source of randomness cannot be trusted")
+        yield from self._begin(record)
         try:
             outcome: Outcome = yield Close(old.id, old.version, until, successor)
         except StoreError:
@@ -277,7 +304,8 @@ class StoreManager:
         """
         reloaded: Record | None = yield Load(record.id)
         live = yield from self._successor(reloaded, now, ending=state.ends())
-        return None if live is None else self._unseal(live)
+        sealer = self._payload_sealer
+        return live if live is None or sealer is None else _unsealed(live, sealer)
 
     def _grace(self, state: State) -> int:
         return 0 if state.logins or state.wiped else state.grace
@@ -289,21 +317,17 @@ class StoreManager:
         state.token, state.stale, state.unsent, state.dropped = None, True, False, True
         return LEAVE
 
-    # -- payloads at rest ---------------------------------------------------------------------------------------
 
-    def _seal(self, record: Record, random: Random) -> Record:
-        sealer = self._payload_sealer
-        if sealer is None:
-            return record
-        payload = sealer.seal(record.payload, record.id.encode(), random(NONCE_BYTES))
-        return msgspec.structs.replace(record, payload=payload)
+def _sealed(record: Record, sealer: PayloadSealer, random: Random) -> Record:
+    """*record* as it lies in the store."""
+    payload = sealer.seal(record.payload, record.id.encode(), random(NONCE_BYTES))
+    return msgspec.structs.replace(record, payload=payload)
 
-    def _unseal(self, record: Record) -> Record | None:
-        sealer = self._payload_sealer
-        if sealer is None:
-            return record
-        try:
-            payload = sealer.unseal(record.payload, record.id.encode())
-        except SealError:
-            return None
-        return msgspec.structs.replace(record, payload=payload)
+
+def _unsealed(record: Record, sealer: PayloadSealer) -> Record | None:
+    """A stored *record* to work with; ``None`` for one that was tampered with."""
+    try:
+        payload = sealer.unseal(record.payload, record.id.encode())
+    except SealError:
+        return None
+    return msgspec.structs.replace(record, payload=payload)

@@ -80,7 +80,8 @@ class MemoryStore:
                 return Outcome.GONE
             if old.version != expected_version:
                 return Outcome.CONFLICT
-            if payload_only:  # a touch may have moved the stored times on
+            if payload_only and (record.last_activity != old.last_activity or record.expires_at != old.expires_at):
+                # a touch has moved the stored times on
                 record = structs.replace(old, version=record.version, payload=record.payload)
             self._replace(old, record)
             return Outcome.SAVED
@@ -158,21 +159,25 @@ class MemoryStore:
 
     def _insert(self, record: Record) -> None:
         self._live[record.id] = record
-        self._list(record)
+        if record.user_id is not None:
+            self._list(record.user_id, record.id)
         self._watch(record)
 
     def _replace(self, old: Record, new: Record) -> None:
         self._live[new.id] = new
         self._live.move_to_end(new.id)
         if new.user_id != old.user_id:
-            self._unlist(old)
-            self._list(new)
+            if old.user_id is not None:
+                self._unlist(old.user_id, old.id)
+            if new.user_id is not None:
+                self._list(new.user_id, new.id)
         if new.expires_at < old.expires_at:  # a later one is found when the old entry surfaces
             self._watch(new)
 
     def _remove(self, record: Record) -> None:
         del self._live[record.id]
-        self._unlist(record)
+        if record.user_id is not None:
+            self._unlist(record.user_id, record.id)
 
     def _end(self, old: Record, until: int, successor: str | None) -> None:
         if len(self._closed) >= self._max:
@@ -182,16 +187,14 @@ class MemoryStore:
         self._remove(old)
         self._watch(closed)
 
-    def _list(self, record: Record) -> None:
-        if record.user_id is not None:
-            self._users.setdefault(record.user_id, {})[record.id] = None
+    def _list(self, user_id: str, id: str) -> None:
+        self._users.setdefault(user_id, {})[id] = None
 
-    def _unlist(self, record: Record) -> None:
-        if record.user_id is not None:
-            ids = self._users[record.user_id]
-            del ids[record.id]
-            if not ids:
-                del self._users[record.user_id]
+    def _unlist(self, user_id: str, id: str) -> None:
+        ids = self._users[user_id]
+        del ids[id]
+        if not ids:
+            del self._users[user_id]
 
     def _make_room(self) -> None:
         self._purge(int(self._clock()), 100)

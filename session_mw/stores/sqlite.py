@@ -14,6 +14,7 @@ import sqlite3
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from ..core.operations import Outcome
 from ..core.record import Record
@@ -101,17 +102,23 @@ class _Inline(Calls):
         self._checkpoint: threading.Thread | None = None
 
     def _write(self, statement: str, values: tuple[object, ...]) -> int:
-        self._decline_durable()
+        if self._durable:
+            self._decline()
         changed = super()._write(statement, values)
-        self._wrote()
+        self._writes += 1
+        if self._writes >= CHECKPOINT_EVERY:
+            self._make_checkpoint()
         return changed
 
     def rotate(
         self, record: Record, old_id: str, expected_version: int, *, until: int, successor: str | None = None
     ) -> Outcome:
-        self._decline_durable()
+        if self._durable:
+            self._decline()
         outcome = super().rotate(record, old_id, expected_version, until=until, successor=successor)
-        self._wrote()
+        self._writes += 1
+        if self._writes >= CHECKPOINT_EVERY:
+            self._make_checkpoint()
         return outcome
 
     def purge(self, now: int, limit: int) -> int:
@@ -124,13 +131,11 @@ class _Inline(Calls):
             self._checkpoint.join()
         super().teardown()
 
-    def _decline_durable(self) -> None:
-        if self._durable:
-            raise StoreBusyError(f"{self._pool.path}: a durable write waits for the disk")
+    def _decline(self) -> NoReturn:
+        raise StoreBusyError(f"{self._pool.path}: a durable write waits for the disk")
 
-    def _wrote(self) -> None:
-        self._writes += 1
-        if self._writes < CHECKPOINT_EVERY or (self._checkpoint is not None and self._checkpoint.is_alive()):
+    def _make_checkpoint(self) -> None:
+        if self._checkpoint is not None and self._checkpoint.is_alive():
             return
         self._writes = 0
         thread = threading.Thread(target=_checkpoint, args=(self._main,), name="session_mw-checkpoint")

@@ -1,13 +1,14 @@
 """The store contract in SQL: the table, every statement, and the calls made on one pool of connections.
 
-Decided here: one table, one row a record, closed ones included. A closed row has no owner, so no listing meets it,
-and every compare-and-swap but ``rotate`` is a single statement. A rowid table with a unique id: the two other
-indexes, owner with creation time and deadline, then do not carry the id. Layout:
+Decided here: one table, one row a record, closed ones included. A closed row has no owner and no version, so neither a
+listing nor a compare-and-swap meets it, and every compare-and-swap but ``rotate`` is a single statement. A rowid table
+with a unique id: the two other indexes, owner with creation time and deadline, then do not carry the id. Layout:
 
     id, digest, user_id, created_at, last_activity, expires_at, absolute_expires_at, lifetime,
     login_ip, login_user_agent, version, payload     as in Record
-    closed       1 for a closed record
-    successor    the id it points to
+
+and in a closed row ``version`` is NULL and ``payload`` the successor, NULL without one. Three columns cost as much to
+read as their row to find: so there are none for closed rows alone, and a load does not ask for the id.
 
 A compare-and-swap that changed no row looks once more to tell CONFLICT from GONE. That second look may see a later
 state, never a wrong one: what is gone or closed stays so, and CONFLICT makes the caller look for itself.
@@ -17,6 +18,8 @@ state, never a wrong one: what is gone or closed stays so, and CONFLICT makes th
 from __future__ import annotations
 
 import sqlite3
+
+from msgspec import structs
 
 from ..core.operations import Outcome
 from ..core.record import Record
@@ -29,11 +32,13 @@ __all__ = ["COLUMNS", "PURGE_BATCH", "Calls", "Statements"]
 
 PURGE_BATCH = 100  # rows a transaction: under 50 ms of write lock at a million rows
 
-_FIELDS = (  # in the order of Record
-    "id, digest, user_id, created_at, last_activity, expires_at, absolute_expires_at, "
+_ALL_BUT_ID = (  # in the order of Record
+    "digest, user_id, created_at, last_activity, expires_at, absolute_expires_at, "
     "lifetime, login_ip, login_user_agent, version, payload"
 )
-COLUMNS = [*_FIELDS.split(", "), "closed", "successor"]
+_FIELDS = f"id, {_ALL_BUT_ID}"
+COLUMNS = _FIELDS.split(", ")
+_UNTIL, _VERSION, _PAYLOAD = map(_ALL_BUT_ID.split(", ").index, ("expires_at", "version", "payload"))
 
 
 class Statements:
@@ -47,7 +52,7 @@ class Statements:
             f"CREATE TABLE IF NOT EXISTS {t} (id TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, user_id TEXT,"
             " created_at INTEGER NOT NULL, last_activity INTEGER NOT NULL, expires_at INTEGER NOT NULL,"
             " absolute_expires_at INTEGER NOT NULL, lifetime INTEGER, login_ip TEXT, login_user_agent TEXT,"
-            f" version INTEGER NOT NULL, payload BLOB NOT NULL, closed INTEGER NOT NULL, successor TEXT){strict}"
+            f" version INTEGER, payload BLOB){strict}"
         )
         self.schema = (
             rows,
@@ -55,9 +60,9 @@ class Statements:
             f'CREATE INDEX IF NOT EXISTS "{table}_expiry" ON {t} (expires_at)',
         )
         self.columns = f"PRAGMA table_info({t})"
-        self.load = f"SELECT {_FIELDS}, closed, successor FROM {t} WHERE id = ?"
-        self.create = f"INSERT INTO {t} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NULL) ON CONFLICT DO NOTHING"
-        expected = "WHERE id = ? AND version = ? AND closed = 0"
+        self.load = f"SELECT {_ALL_BUT_ID} FROM {t} WHERE id = ?"
+        self.create = f"INSERT INTO {t} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        expected = "WHERE id = ? AND version = ?"
         self.save_payload = f"UPDATE {t} SET version = ?, payload = ? {expected}"
         self.save = (
             f"UPDATE {t} SET digest = ?, user_id = ?, created_at = ?, last_activity = ?, expires_at = ?,"
@@ -66,18 +71,18 @@ class Statements:
         )
         self.touch = (
             f"UPDATE {t} SET last_activity = max(last_activity, ?), expires_at = max(expires_at, ?)"
-            " WHERE id = ? AND closed = 0"
+            " WHERE id = ? AND version IS NOT NULL"
         )
-        self.delete = f"DELETE FROM {t} WHERE id = ? AND closed = 0"
-        self.delete_closed = f"DELETE FROM {t} WHERE id = ? AND closed = 1"
+        self.delete = f"DELETE FROM {t} WHERE id = ? AND version IS NOT NULL"
+        self.delete_closed = f"DELETE FROM {t} WHERE id = ? AND version IS NULL"
         self.delete_expected = f"DELETE FROM {t} {expected}"
         self.close = (
             f"UPDATE {t} SET user_id = NULL, created_at = 0, last_activity = 0, expires_at = ?,"
-            " absolute_expires_at = ?, lifetime = NULL, login_ip = NULL, login_user_agent = NULL, version = 0,"
-            f" payload = x'', closed = 1, successor = ? {expected}"
+            " absolute_expires_at = ?, lifetime = NULL, login_ip = NULL, login_user_agent = NULL, version = NULL,"
+            f" payload = CAST(? AS BLOB) {expected}"
         )
         self.close_for = f"{self.close} AND NOT EXISTS (SELECT 1 FROM {t} WHERE id = ?)"
-        self.closed = f"SELECT closed FROM {t} WHERE id = ?"
+        self.version = f"SELECT version FROM {t} WHERE id = ?"
         self.list_user = f"SELECT {_FIELDS} FROM {t} WHERE user_id = ? ORDER BY created_at DESC, rowid DESC"
         self.delete_user = f"DELETE FROM {t} WHERE user_id = ? AND id IS NOT ?"
         self.purge = (
@@ -86,20 +91,7 @@ class Statements:
 
 
 def _values(record: Record) -> tuple[object, ...]:
-    return (
-        record.id,
-        record.digest,
-        record.user_id,
-        record.created_at,
-        record.last_activity,
-        record.expires_at,
-        record.absolute_expires_at,
-        record.lifetime,
-        record.login_ip,
-        record.login_user_agent,
-        record.version,
-        record.payload,
-    )
+    return structs.astuple(record)[: len(COLUMNS)]
 
 
 class Calls:
@@ -132,8 +124,8 @@ class Calls:
 
     def _refusal(self, id: str) -> Outcome:
         """Why a compare-and-swap on *id* changed nothing."""
-        rows = self._rows(self._sql.closed, (id,))
-        return Outcome.CONFLICT if rows and not rows[0][0] else Outcome.GONE
+        rows = self._rows(self._sql.version, (id,))
+        return Outcome.CONFLICT if rows and rows[0][0] is not None else Outcome.GONE
 
     def load(self, id: str) -> Record | None:
         connection = self._pool.acquire()
@@ -145,7 +137,12 @@ class Calls:
             connection.lock.release()
         if row is None:
             return None
-        return closed_record(row[0], row[1], until=row[5], successor=row[13]) if row[12] else Record(*row[:12])
+        if row[_VERSION] is None:
+            successor: bytes | None = row[_PAYLOAD]
+            return closed_record(
+                id, row[0], until=row[_UNTIL], successor=None if successor is None else successor.decode()
+            )
+        return Record(id, *row)
 
     def create(self, record: Record) -> bool:
         return self._write(self._sql.create, _values(record)) == 1

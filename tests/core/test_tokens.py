@@ -56,4 +56,4 @@ def test_secrets_are_kept_as_digests() -> None:
 def test_a_token_does_not_show_its_secret() -> None:
     assert repr(TOKEN) == f"<Token {TOKEN.id[:6]}…>"
     assert TOKEN.secret not in f"{TOKEN!r} {TOKEN!s} {[TOKEN]}"
-    assert Token(*TOKEN) == TOKEN
+    assert Token(TOKEN.id, TOKEN.secret) == TOKEN

@@ -16,7 +16,7 @@ from session_mw.core.state import STARTED, State
 from session_mw.core.tokens import digest
 from session_mw.errors import StoreConflictError, StoreError
 from session_mw.managers import CLEAR, LEAVE, Action, Opened, is_flow
-from session_mw.managers.store import TRIES, StoreManager
+from session_mw.managers.store import TRIES, StoreManager, _sealed, _unsealed
 
 NOW = 1_700_000_000
 TOKEN, OTHER = token("mine"), token("other")
@@ -423,11 +423,15 @@ def test_a_newer_record_is_unsealed_for_the_merge() -> None:
     flow = commit(State(NOW), {"a": 1}, made=made)
     kept = next(flow).record
     finish(flow, True)
-    plain = made._unseal(kept)
+    sealer = made._payload_sealer
+    assert sealer is not None
+    plain = _unsealed(kept, sealer)
     assert plain is not None
     flow = commit(opened(plain, NOW), {"a": 1, "b": 2}, made=made)
     next(flow)
     flow.send(Outcome.CONFLICT)
-    newer = made._seal(msgspec.structs.replace(plain, version=7, payload=join(b'{"c":3}', b"")), Random("n"))
-    again = flow.send(newer)
-    assert made._unseal(again.record).payload == join(b'{"c":3,"b":2}', b"")  # type: ignore[union-attr]
+    newer = msgspec.structs.replace(plain, version=7, payload=join(b'{"c":3}', b""))
+    again = flow.send(_sealed(newer, sealer, Random("n")))
+    kept = _unsealed(again.record, sealer)
+    assert kept is not None
+    assert kept.payload == join(b'{"c":3,"b":2}', b"")

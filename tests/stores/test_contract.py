@@ -91,7 +91,10 @@ class SavesOnlyPayload(MemoryStore):
     """The hint is taken for an order."""
 
     def save(self, record, expected_version, *, payload_only=False):
-        return super().save(record, expected_version, payload_only=True)
+        old = self._live.get(record.id)
+        if old is not None:
+            record = structs.replace(old, version=record.version, payload=record.payload)
+        return super().save(record, expected_version, payload_only=payload_only)
 
 
 class SavesFirstOwner(MemoryStore):
