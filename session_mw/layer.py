@@ -273,7 +273,7 @@ class SessionLayer:
         state = session._touch()
         home: Home = session._home
         plan = self._plan(session, state, early=state.phase == OPEN)
-        if not isinstance(plan, Verdict):
+        if type(plan) is not Verdict:
             if home.store is None:
                 plan.close()
                 raise SessionStateError("this session's store must be awaited: call await session.acommit()")

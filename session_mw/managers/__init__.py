@@ -29,7 +29,7 @@ Random: TypeAlias = Callable[[int], bytes]
 T = TypeVar("T")
 
 
-class Opened(msgspec.Struct, frozen=True):
+class Opened(msgspec.Struct, frozen=True, gc=False):
     """What came of a client's claim: a record to build on, or the reason why not ("" for no claim at all)."""
 
     record: Record | None = None
@@ -46,7 +46,7 @@ class Action(enum.Enum):
     CLEAR = "clear"
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """How a commit ended for the client. ``max_age``: seconds, for a persistent cookie."""
 
     action: Action

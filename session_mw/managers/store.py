@@ -138,8 +138,7 @@ class StoreManager:
         changed = state.changed(live)
         if state.stale and not state.logged_in:
             if (changed or state.destroyed) and not state.dropped:
-                state.note("dropped", now, "stale_token")
-                state.dropped = True
+                state.drop(now, "stale_token")
             return LEAVE
         if early and (state.logged_in or state.wiped):
             return LEAVE  # who is logged in must not be written under the old token
@@ -193,7 +192,7 @@ class StoreManager:
 
     def _save_before_rotating(self, state: State, live: Live, base: Record, now: int, random: Random) -> Flow[Verdict]:
         """Save early, under the old token; the rotation is still to come."""
-        grace = self._grace(state)
+        grace = state.overlap()
         verdict = yield from self._save(state, live, base, now, random, True)
         state.rotating, state.grace = True, grace
         return verdict
@@ -204,7 +203,8 @@ class StoreManager:
         sealer = self._payload_sealer
         for _ in range(TRIES):
             if newer is None:
-                return self._drop(state, now)
+                state.drop(now, "gone")
+                return LEAVE
             record = state.draft(live, newer, now, self._limits)
             outcome: Outcome
             if record is None:
@@ -231,7 +231,8 @@ class StoreManager:
         token = state.token or mint(random(RANDOM_BYTES))
         for _ in range(TRIES):
             if newer is None and base is not None and not state.logged_in:
-                return self._drop(state, now)
+                state.drop(now, "gone")
+                return LEAVE
             moved = newer is not None and base is not None and newer.id != base.id  # somebody else has just rotated it
             if newer is not None and moved and not (state.logged_in or state.wiped):
                 state.token = None
@@ -265,7 +266,7 @@ class StoreManager:
         kept = record if sealer is None else _sealed(record, sealer, random)
         if old is None:
             return self._begin(kept)
-        grace = self._grace(state)
+        grace = state.overlap()
         until = now + grace + CLOSED_SECONDS
         successor = None if state.logged_in or state.wiped else pointer(record.id, now + grace)
         if self.store.can_rotate:
@@ -306,16 +307,6 @@ class StoreManager:
         live = yield from self._successor(reloaded, now, ending=state.ends())
         sealer = self._payload_sealer
         return live if live is None or sealer is None else _unsealed(live, sealer)
-
-    def _grace(self, state: State) -> int:
-        return 0 if state.logins or state.wiped else state.grace
-
-    def _drop(self, state: State, now: int) -> Verdict:
-        """The session ended meanwhile: nothing of this request is kept, and the browser's cookie may be a newer one."""
-        state.note("dropped", now, "gone", handle=state.opened_id)
-        state.rebase(None)
-        state.token, state.stale, state.unsent, state.dropped = None, True, False, True
-        return LEAVE
 
 
 def _sealed(record: Record, sealer: PayloadSealer, random: Random) -> Record:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from harness import KEY, App, Browser
+from msgspec import structs
 
 from session_mw.asgi import SessionMiddleware
 from session_mw.config import SessionConfig
+from session_mw.core.operations import Outcome
 from session_mw.core.record import Record
-from session_mw.errors import ConfigurationError, SessionTooLargeError, StoreError
+from session_mw.errors import ConfigurationError, SessionTooLargeError, StoreConflictError, StoreError
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import FaultyStore
 from session_mw.wsgi import SessionMiddleware as WsgiMiddleware
@@ -255,21 +257,46 @@ def test_an_untouched_or_anonymous_request_asks_nothing_or_once() -> None:
     assert store.asked == 1
 
 
+def test_an_early_commit_has_nothing_to_write() -> None:
+    here = app()
+    store = here.config.revocation
+    signed_in(here)
+    with here.request() as session:
+        session.logout()
+        asked = store.asked
+        session.commit()
+        assert store.asked == asked
+    assert here.look() == {"cart": [1]}
+
+
+def test_an_ended_seal_that_is_only_looked_at_is_no_event() -> None:
+    here = app()
+    thief = signed_in(here)
+    with here.request() as session:
+        session.logout()
+    here.told()
+    with here.request(thief) as session:
+        assert session == {}
+    assert here.told("dropped") == []
+
+
 def test_what_is_too_large_ends_nothing() -> None:
     here = app()
     signed_in(here)
-    with pytest.raises(SessionTooLargeError), here.request() as session:
-        session["big"] = "x" * 5000
-        session.regenerate()
+    request = here.begin()
+    request.session["big"] = "x" * 5000
+    request.session.regenerate()
+    with pytest.raises(SessionTooLargeError):
+        request.respond()
     assert here.look() == {"cart": [1]}
 
 
 def test_an_app_that_fails_does_not_undo_its_logout() -> None:
     here = app()
     copy = signed_in(here)
-    with pytest.raises(RuntimeError), here.request() as session:
-        session.logout()
-        raise RuntimeError
+    request = here.begin()
+    request.session.logout()
+    request.end(failed=True)
     assert here.look(copy) == {}
 
 
@@ -332,3 +359,72 @@ def test_an_awaited_list_needs_asgi() -> None:
     with pytest.raises(ConfigurationError, match="awaited"):
         WsgiMiddleware(lambda environ, start: [], secret_key=KEY, revocation=MemoryStore().aio())
     assert SessionMiddleware(None, secret_key=KEY, revocation=MemoryStore().aio())  # type: ignore[arg-type]
+
+
+class Overtaken(Counting):
+    """Somebody else is faster, once, just before the write."""
+
+    rivals: tuple[Record, ...] = ()
+
+    def _overtake(self) -> None:
+        rivals, self.rivals = self.rivals, ()
+        for rival in rivals:
+            if not super().create(rival):
+                old = super().load(rival.id)
+                assert old is not None
+                super().save(structs.replace(rival, version=old.version + 1), old.version)
+
+    def create(self, record: Record) -> bool:
+        self._overtake()
+        return super().create(record)
+
+    def save(self, record: Record, expected_version: int, *, payload_only: bool = False) -> Outcome:
+        self._overtake()
+        return super().save(record, expected_version, payload_only=payload_only)
+
+
+def remembered(here: App, browser: Browser) -> Record:
+    """The entry of a user's ended sessions."""
+    store = here.config.revocation
+    here.look(browser)
+    (entry,) = [record for record in map(store.load, store.found) if record is not None]
+    return entry
+
+
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_two_that_end_each_other_leave_one(asked_before: bool) -> None:
+    """Whoever is written last is kept; nobody is told to try again."""
+    here = app(revocation=Overtaken())
+    phone, laptop = Browser(), Browser()
+    signed_in(here, "alice", phone)
+    signed_in(here, "alice", laptop)
+    with here.request(phone) as session:
+        session.destroy_others()
+    entry = remembered(here, phone)
+    here.clock.advance(1)
+    signed_in(here, "alice", laptop)
+    if not asked_before:
+        here.config.revocation.delete(entry.id)
+    here.config.revocation.rivals = (entry,)
+    with here.request(laptop) as session:
+        session.destroy_others()
+    assert here.look(laptop) == {"cart": [1]}
+    assert here.look(phone) == {}
+
+
+class Never(MemoryStore):
+    """Its saves always conflict."""
+
+    def save(self, record: Record, expected_version: int, *, payload_only: bool = False) -> Outcome:
+        return Outcome.CONFLICT
+
+
+@pytest.mark.parametrize("what", ["destroy_others", "regenerate"])
+def test_a_list_that_never_settles_is_an_error(what: str) -> None:
+    here = app(revocation=Never())
+    signed_in(here)
+    with here.request() as session:
+        session.destroy_others()
+    with pytest.raises(StoreConflictError), here.request() as session:
+        getattr(session, what)()
+    assert here.look() == {"cart": [1]}  # for what was asked did not happen, or is in its grace
