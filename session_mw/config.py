@@ -86,6 +86,8 @@ class SessionConfig(_Built):
     ip_prefix: tuple[int, int] = (32, 128)
     trusted_proxies: tuple[str, ...] = ()
     owner_key: str | None = None
+    max_sessions_per_user: int | None = None
+    on_session_limit: Literal["evict", "refuse"] = "evict"
     on_event: Callable[..., Any] | None = None
     on_ip_changed: Callable[..., Any] | None = None
     on_open: Callable[..., Any] | None = None
@@ -255,6 +257,8 @@ def _check_home(values: Mapping[str, Any]) -> None:
         )
     if values["revocation_staleness"] and values["revocation"] is None:
         raise ConfigurationError("revocation_staleness says how often revocation= is asked: add it")
+    if values["max_sessions_per_user"] is not None and store is None:
+        raise ConfigurationError("max_sessions_per_user counts what is kept on the server: add store=")
     if not values["encrypt_cookie_data"] and store is not None:
         raise ConfigurationError(
             "encrypt_cookie_data=False is for sessions kept by the client; with store= the cookie holds no data"

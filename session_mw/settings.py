@@ -80,6 +80,10 @@ class Settings(TypedDict, total=False):
     """Addresses, networks or `"unix"` whose forwarding headers are believed."""
     owner_key: str | None
     """Key of the default storage that is the login: when it changes, the id rotates and the owner is bound."""
+    max_sessions_per_user: int | None
+    """Live sessions one user may have at once; needs `store`."""
+    on_session_limit: str | None
+    """What a login beyond `max_sessions_per_user` does: `"evict"` ends the least recently used, `"refuse"` raises."""
     on_event: Callable[..., Any] | None
     """Hears every event."""
     on_ip_changed: Callable[..., Any] | None
@@ -203,6 +207,8 @@ def _anything(value: Any) -> Any:
 _TABLE: tuple[tuple[str, Kind], ...] = (
     ("secret_key profile cookie_name cookie_path cookie_domain", Kind("", _anything)),  # KeyRing, Profile, CookieSpec
     ("cookie_secure cookie_httponly partitioned", Kind("", _anything, _words)),  # CookieSpec judges these too
+    ("max_sessions_per_user", Kind("a whole number of sessions, 1 or more", _whole(1, 10**6), _digits)),
+    ("on_session_limit", Kind('"evict" or "refuse"', _text("evict|refuse"))),
     ("cookie_max_bytes", Kind("", _anything, _digits)),
     ("same_site", Kind("", lambda value: value.lower() if isinstance(value, str) else value)),
     ("store revocation", Kind("a URL such as sqlite:///sessions.db, or a store (an instance, not its class)", _store)),
@@ -299,7 +305,7 @@ def collect(
     return settings, written
 
 
-_LATER = frozenset({"max_sessions_per_user", "on_session_limit", "legacy"})
+_LATER = frozenset({"legacy"})
 
 
 def unknown(

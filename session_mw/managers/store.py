@@ -35,6 +35,7 @@ from ..core.state import OPEN, State
 from ..core.tokens import RANDOM_BYTES, Token, digest, matches, mint, split
 from ..errors import SealError, StoreConflictError, StoreError
 from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict, note_change
+from .limit import SessionLimit
 
 __all__ = ["TRIES", "StoreManager"]
 
@@ -57,6 +58,7 @@ class StoreManager:
         self._limits = Limits(config.idle_timeout, config.absolute_timeout, config.touch_after(stored=True))
         self._persistent = config.persistent
         self._host_prefixed = config.cookie.is_host_prefixed
+        self._limit = SessionLimit.of(config)
         if config.encryption and config.keys is not None:
             self._payload_sealer = PayloadSealer(config.keys, f"{config.table_index}/payload")
 
@@ -147,8 +149,21 @@ class StoreManager:
                 return self._touch(state, base, now, early)
             return self._announce(state, now, early) if state.unsent or state.emptied else LEAVE
         if state.end_others is None:
-            return self._change(state, live, now, random, early)
-        return self._change_and_end_others(state, live, now, random, early, changed)
+            flow = self._change(state, live, now, random, early)
+        else:
+            flow = self._change_and_end_others(state, live, now, random, early, changed)
+        return self._within(self._limit, state, flow, now) if self._limit is not None and state.logged_in else flow
+
+    def _within(self, limit: SessionLimit, state: State, flow: Flow[Verdict], now: int) -> Flow[Verdict]:
+        """A login, by *flow*, and what it means for the owner's other sessions."""
+        owner = state.user_id()
+        if owner is not None:
+            yield from limit.admit(owner, now, without=state.handle)
+        verdict = yield from flow
+        if owner is not None and state.handle is not None:
+            for ended in (yield from limit.settle(owner, state.handle, now)):
+                state.note("destroy", now, "limit", handle=ended.id, user=owner)
+        return verdict
 
     def _touch(self, state: State, base: Record, now: int, early: bool) -> Flow[Verdict]:
         until = slide(base, now, self._limits)
