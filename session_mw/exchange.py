@@ -45,6 +45,7 @@ class Exchange:
     def __init__(self, config: SessionConfig, reader: Reader) -> None:
         self._config = config
         self._reader = reader
+        self._client = config.client
         self._cookies, self._read = reader.cookies, config.cookie.read
         self._warned_insecure = False
 
@@ -54,14 +55,15 @@ class Exchange:
 
     def address(self, source: Any) -> str | None:
         """The client's address, as far as trusted proxies vouch for it."""
+        peer = self._reader.peer(source)
+        if not self._client.believes:
+            return self._client.address(peer)
         header = self._reader.header
-        return self._config.client.address(
-            self._reader.peer(source), header(source, "forwarded"), header(source, "x-forwarded-for")
-        )
+        return self._client.address(peer, header(source, "forwarded"), header(source, "x-forwarded-for"))
 
     def same_address(self, source: Any, address: str) -> bool:
         """Whether the client calls from *address*, under ``ip_prefix``."""
-        return self._config.client.same(self.address(source), address)
+        return self._client.same(self.address(source), address)
 
     def user_agent(self, source: Any) -> str | None:
         """The user agent, fit to be kept."""
@@ -70,12 +72,12 @@ class Exchange:
     def is_secure(self, source: Any) -> bool:
         """Whether the request came over https (or wss), as far as trusted proxies vouch for it."""
         scheme = self._reader.scheme(source)
-        if not self._config.trusted_proxies:
+        if not self._client.believes:
             return scheme in _SECURE_SCHEMES
         header = self._reader.header
         plain = "https" if scheme in _SECURE_SCHEMES else "http"
         forwarded, proto = header(source, "forwarded"), header(source, "x-forwarded-proto")
-        return self._config.client.scheme(self._reader.peer(source), plain, forwarded, proto) == "https"
+        return self._client.scheme(self._reader.peer(source), plain, forwarded, proto) == "https"
 
     def set_cookies(self, source: Any, verdict: Verdict) -> list[str]:
         """The Set-Cookie values of *verdict*. Raises ``SessionTooLargeError`` for a cookie over its budget."""

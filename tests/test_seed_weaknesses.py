@@ -18,7 +18,7 @@ import pytest
 from harness import AWAY, HOME, KEY, App, Browser, both, token
 
 from session_mw.config import SessionConfig
-from session_mw.core.login import MAX_IP_CHANGES, fingerprint
+from session_mw.core.login import MAX_IP_CHANGES, Login, fingerprint
 from session_mw.errors import ConfigurationError, InvalidSessionIdError, SessionClosedError, SessionTooLargeError
 from session_mw.testing import FaultyStore
 
@@ -257,7 +257,7 @@ def test_s19_fingerprints_are_keyed_and_login_tokens_can_be_checked(kind: str) -
     app = kept(kind)
     with app.request() as s:
         assert s.login_token is not None
-        assert s.fingerprint == fingerprint(s.login_token, "default", HOME, None)
+        assert s.fingerprint == fingerprint(Login(0, s.login_token, HOME), "default")
         assert s.verify_login_token(s.login_token)
         assert not s.verify_login_token(s.login_token.upper() + "0")
 

@@ -18,6 +18,7 @@ from .storages import Storages
 
 __all__ = ["Account", "IpCallback"]
 
+_RESET = (True, 0)  # attempts: counted anew, none yet
 IpCallback = Callable[["Account", str, list[IpChange]], bool | Awaitable[bool]]
 
 
@@ -58,27 +59,25 @@ class Account(Storages):
 
     def _is_stranger(self, state: State, owner: str | None) -> bool:
         """Whether *owner* is anybody else than the present or former owner; nobody owned an anonymous session."""
-        present, last = state.user_id(), state.last_owner()
-        if present is not None:
-            return owner is not None and owner != present
-        if last is not None:  # logged out in this very request
-            return owner != last
-        former = state.kept().former
-        return bool(former) and (owner is None or logins.former_digest(owner) != former)
+        last = state.last_owner()
+        if last is None:
+            former = state.kept().former
+            return bool(former) and (owner is None or logins.former_digest(owner) != former)
+        # without a name the present owner goes on, but nobody who logged out in this very request
+        return owner != last and (owner is not None or state.user_id() is None)
 
     def _log_in(self, state: State, storage: str, owner: str | None, address: str | None) -> None:
         layer = self._layer
-        now, agent = layer.now(), layer.user_agent(self._source)
-        random = layer.random(logins.LOGIN_RANDOM_BYTES)
-        login = logins.new_login(now, random, layer.application, address, agent, bound=layer.strict_ip)
-        state.logins = {**state.logins, storage: login}
-        state.attempts = {**state.attempts, storage: (True, 0)}
-        state.login_ip, state.login_agent = address, agent
+        now, random = layer.now(), layer.random(logins.LOGIN_RANDOM_BYTES)
+        login = logins.new_login(now, random, address, layer.user_agent(self._source), bound=layer.strict_ip)
+        state.logins = {**state.logins, storage: login} if state.logins else {storage: login}
+        state.attempts = {**state.attempts, storage: _RESET} if state.attempts else {storage: _RESET}
         if owner is not None:
             state.owner = owner
-        state.logged_in, state.released, state.refused = True, False, False
+        state.logged_in, state.released, state.refused = login, False, False
         handle = self._rotate(state)
-        state.note("login", now, handle=handle, user=state.user_id())
+        if state.tells:
+            state.note("login", now, handle=handle, user=state.user_id())
 
     def _follow_owner(self, key: str) -> None:
         """Bind the owner to whom the application's own login key (``owner_key``) names now, if anybody."""
@@ -133,7 +132,7 @@ class Account(Storages):
         user = state.user_id()
         state.logins = {**state.logins, storage: None}
         if not state.all_logins():
-            state.released, state.logged_in = True, False
+            state.released, state.logged_in = True, None
         if state.phase == OPEN and not state.pointer:
             self._rotate(state)
         state.note("logout", self._layer.now(), handle=self.session_id, user=user)
@@ -186,7 +185,7 @@ class Account(Storages):
         state = self._touch()
         was_reset, added = state.attempts.get(state.storage, (False, 0))
         if not reset or self.attempts:
-            counted = (True, 0) if reset else (was_reset, added + 1)
+            counted = _RESET if reset else (was_reset, added + 1)
             state.attempts = {**state.attempts, state.storage: counted}
         return self.attempts
 
@@ -202,7 +201,8 @@ class Account(Storages):
         """The login state of a storage as a fresh dict; empty where nobody is logged in and nothing was counted."""
         state = self._touch()
         name = storage or state.storage
-        return logins.metadata(state.login(name), state.attempt_count(name), self.last_activity)
+        application, attempts = self._layer.application, state.attempt_count(name)
+        return logins.metadata(state.login(name), application, attempts, self.last_activity)
 
     def get_meta(self, key: str, storage: str | None = None, default: Any = None) -> Any:
         """One entry of ``get_metadata``."""
@@ -237,9 +237,9 @@ class Account(Storages):
 
     @property
     def fingerprint(self) -> str | None:
-        """HMAC of application, user agent and address, keyed with the login token."""
+        """HMAC of application, and user agent and address at login, keyed with the login token."""
         login = self._login()
-        return login.fingerprint if login else None
+        return logins.fingerprint(login, self._layer.application) if login else None
 
     @property
     def login_timestamp(self) -> int:

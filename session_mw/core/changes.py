@@ -21,7 +21,17 @@ import msgspec
 from . import codec
 from .login import MAX_IP_CHANGES, Login
 
-__all__ = ["ABSENT", "Replay", "StorageChange", "diff", "merge_attempts", "merge_login", "rerun", "same"]
+__all__ = [
+    "ABSENT",
+    "Replay",
+    "StorageChange",
+    "diff",
+    "merge_attempts",
+    "merge_login",
+    "merge_logins",
+    "rerun",
+    "same",
+]
 
 ABSENT: Final = object()
 """Stands for a value that is not there, where ``None`` is a value."""
@@ -109,6 +119,18 @@ def merge_login(seen: Login | None, mine: Login | None, theirs: Login | None) ->
     changes = {(change.address, change.at): change for change in (*theirs.ip_changes, *mine.ip_changes)}
     history = tuple(sorted(changes.values(), key=lambda change: change.at)[-MAX_IP_CHANGES:])
     return msgspec.structs.replace(mine, ip_changes=history)
+
+
+def merge_logins(
+    seen: Mapping[str, Login], mine: Mapping[str, Login | None], theirs: Mapping[str, Login]
+) -> dict[str, Login]:
+    """``merge_login`` for every storage that *mine* names; the others stay *theirs*."""
+    merged = {**theirs}
+    for storage, login in mine.items():
+        result = merge_login(seen.get(storage), login, merged.pop(storage, None))
+        if result is not None:
+            merged[storage] = result
+    return merged
 
 
 def merge_attempts(reset: bool, added: int, theirs: int) -> int:

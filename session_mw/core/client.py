@@ -46,13 +46,13 @@ def normalise_address(text: str) -> str | None:
     IPv6 becomes compressed lower case without zone (RFC 5952 §4), IPv4-mapped IPv6 becomes IPv4; a port, brackets and
     quotes go. ``unix`` (nginx: ``unix:``) stays ``unix``. Names, ``unknown`` and ``_hidden`` (RFC 7239 §6) are none.
     """
-    if text.strip(" \t") in (_UNIX, "unix:"):
-        return _UNIX
     return _spell(text) if len(text) <= _LONGEST else None
 
 
 @lru_cache(maxsize=1024)
 def _spell(text: str) -> str | None:
+    if text.strip(" \t") in (_UNIX, "unix:"):
+        return _UNIX
     address = _parse_short(text)
     return None if address is None else str(address)
 
@@ -90,13 +90,14 @@ class ClientRules:
         ConfigurationError: an entry is no address or network, trusts everybody, or could never match; a bad prefix.
     """
 
-    __slots__ = ("_bits", "_networks", "_unix")
+    __slots__ = ("_bits", "_networks", "_unix", "believes")
 
     def __init__(self, trusted_proxies: Sequence[str] = (), ip_prefix: tuple[int, int] = (32, 128)) -> None:
         if isinstance(trusted_proxies, str) or not isinstance(trusted_proxies, Sequence):
             raise ConfigurationError('trusted_proxies is a sequence: write ("10.0.0.0/8",)')
         self._unix = _UNIX in trusted_proxies
         self._networks = [_network(entry) for entry in trusted_proxies if entry != _UNIX]
+        self.believes = self._unix or bool(self._networks)  # anybody at all, so that headers need be read
         try:
             v4, v6 = ip_prefix
         except (TypeError, ValueError):
@@ -158,7 +159,7 @@ class ClientRules:
 
     def _peer(self, peer: str | None) -> tuple[str | None, bool]:
         known = (_UNIX if self._unix else None) if not peer else normalise_address(peer)
-        return known, self._trusts(known)
+        return known, self.believes and self._trusts(known)
 
     def _trusts(self, address: str | None) -> bool:
         if address is None:

@@ -6,7 +6,7 @@ inactivity and an overall limit, enforced by the server). Deadlines only grow, a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from .record import Record
 
@@ -19,7 +19,7 @@ MAX_GRACE = 300
 """The longest time, in seconds, an old id may point to its successor."""
 
 
-class Limits(NamedTuple):
+class Limits(msgspec.Struct, frozen=True, gc=False):
     """What the configuration allows, in seconds; ``interval`` is how often activity is written."""
 
     idle: int

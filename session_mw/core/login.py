@@ -1,12 +1,12 @@
 """The login state of one storage: who is behind it, since when, from where.
 
 A login is one immutable value; logging in again replaces it as a whole, so concurrent requests can only see the one
-or the other. The login token is minted here and is not the cookie's; the fingerprint is keyed with it.
+or the other. The login token is minted here and is not the cookie's; the fingerprint is keyed with it, and derived
+when somebody asks.
 """
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import hmac
 import uuid
@@ -41,41 +41,48 @@ class IpChange(msgspec.Struct, frozen=True, array_like=True):
     at: int
 
 
-class Login(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One login. ``bound``: it was made under ``strict_session_ip`` and is held to ``ip``."""
+class Login(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One login. ``bound``: it was made under ``strict_session_ip`` and is held to ``ip``.
+
+    Where it moved, ``ip`` is the address it is bound to now, and ``origin`` the one it was made from.
+    """
 
     at: int
     token: str
-    fingerprint: str = msgspec.field(name="f")
     ip: str | None = None
     agent: str | None = msgspec.field(default=None, name="ua")
     bound: bool = msgspec.field(default=False, name="b")
     ip_changes: tuple[IpChange, ...] = msgspec.field(default=(), name="c")
+    origin: str | None = msgspec.field(default=None, name="o")
 
     def __repr__(self) -> str:
         return f"<Login at={self.at}>"
 
 
-def new_login(now: int, random: bytes, application: str, ip: str | None, agent: str | None, *, bound: bool) -> Login:
-    """A login made at *now* from ``LOGIN_RANDOM_BYTES`` random bytes; *application* is the table index."""
-    token = binascii.hexlify(random).decode("ascii")
-    return Login(now, token, fingerprint(token, application, ip, agent), ip, agent, bound)
+def new_login(now: int, random: bytes, ip: str | None, agent: str | None, *, bound: bool) -> Login:
+    """A login made at *now* from ``LOGIN_RANDOM_BYTES`` random bytes."""
+    return Login(now, random.hex(), ip, agent, bound)
 
 
-def fingerprint(token: str, application: str, ip: str | None, agent: str | None) -> str:
-    """HMAC-SHA-256, keyed with the login token, over length-prefixed parts, as 64 hexadecimal characters."""
-    parts = [part.encode("utf-8", "surrogatepass") for part in (application, agent or "", ip or "")]
+def fingerprint(login: Login, application: str) -> str:
+    """HMAC-SHA-256 of where *login* was made: 64 hexadecimal characters, the same for as long as it lasts.
+
+    Keyed with the login token, over length-prefixed parts; *application* is the table index.
+    """
+    ip = login.origin if login.ip_changes else login.ip
+    parts = [part.encode("utf-8", "surrogatepass") for part in (application, login.agent or "", ip or "")]
     message = b"".join(b"%d:%b" % (len(part), part) for part in parts)
-    return hmac.digest(token.encode("ascii"), message, "sha256").hex()
+    return hmac.digest(login.token.encode("ascii"), message, "sha256").hex()
 
 
 def with_ip_change(login: Login, address: str, now: int) -> Login:
     """*login* bound to its new *address*; the history keeps the latest ``MAX_IP_CHANGES``."""
     history = (*login.ip_changes, IpChange(address, now))[-MAX_IP_CHANGES:]
-    return msgspec.structs.replace(login, ip=address, ip_changes=history)
+    origin = login.origin if login.ip_changes else login.ip
+    return msgspec.structs.replace(login, ip=address, ip_changes=history, origin=origin)
 
 
-def metadata(login: Login | None, attempts: int, last_activity: int) -> dict[str, Any]:
+def metadata(login: Login | None, application: str, attempts: int, last_activity: int) -> dict[str, Any]:
     """What ``get_metadata()`` shows of a storage: a fresh dict; only ``attempts`` when nobody is logged in."""
     if login is None:
         return {"attempts": attempts} if attempts else {}
@@ -87,7 +94,7 @@ def metadata(login: Login | None, attempts: int, last_activity: int) -> dict[str
         "ip": login.ip,
         "ip_changes": list(login.ip_changes),
         "agent": login.agent,
-        "fingerprint": login.fingerprint,
+        "fingerprint": fingerprint(login, application),
         "attempts": attempts,
     }
 
@@ -102,11 +109,16 @@ def owner_id(user_id: object) -> str:
 
     Raises ``ValueError`` for anything else, ``bool`` included.
     """
-    if isinstance(user_id, bool) or not isinstance(user_id, str | int | uuid.UUID):
+    if type(user_id) is str:
+        text = user_id
+    elif isinstance(user_id, bool) or not isinstance(user_id, str | int | uuid.UUID):
         raise ValueError(f"user_id must be a str, int or UUID, not {type(user_id).__name__}")
-    text = str(user_id)
-    if not text or len(text) > MAX_USER_ID:
+    else:
+        text = str(user_id)
+    if not 1 <= len(text) <= MAX_USER_ID:
         raise ValueError(f"user_id must have 1 to {MAX_USER_ID} characters, not {len(text)}")
+    if text.isascii():
+        return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -21,7 +21,7 @@ DEFAULT_STORAGE = "global"
 _FORMAT = 123  # "{"
 
 
-class Meta(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Meta(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """The second segment. Every field is left out while it holds its default (msgspec knows ``dict`` itself alone)."""
 
     logins: Mapping[str, Login] = msgspec.field(default_factory=dict, name="l")
@@ -50,7 +50,7 @@ def split(payload: bytes) -> tuple[bytes, bytes]:
 
 def join(data: bytes, rest: bytes) -> bytes:
     """The payload of two segments."""
-    return b"%b\n%b" % (data, rest)
+    return data + b"\n" + rest
 
 
 def read_meta(rest: bytes) -> Meta:

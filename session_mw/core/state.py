@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from ..errors import StoreError
 from . import codec
-from .changes import Replay, StorageChange, diff, merge_attempts, merge_login, same
+from .changes import Replay, StorageChange, diff, merge_attempts, merge_logins, same
 from .lifetime import Limits, slide, touch_due
 from .login import Login, former_digest
 from .payload import DEFAULT_STORAGE, EMPTY_META, Meta, join, read_meta, split, write_meta
@@ -30,14 +30,7 @@ OPEN, STARTED, OVER = range(3)
 
 _NOTHING = b"{}"
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
-
-_WRITTEN = ("attempts", "cleared", "lifetime", "logged_in", "logins", "persistent", "released", "replays", "rotating")
-_OPENED = ("encoded", "loaded", "meta", "original", "rest")
-_DONE = frozenset(
-    ("destroyed", "grace", "login_agent", "login_ip", "owner", "wiped", *_WRITTEN, *_OPENED)
-)  # by a commit
-_DROPPED = frozenset(("loaded", "others", "queue", *_WRITTEN))  # by a wipe
-
+_NONE: frozenset[str] = frozenset()
 
 LOGGED = ("dropped", "refused")
 """Events that are logged whether anybody listens or not."""
@@ -62,64 +55,64 @@ class Event(msgspec.Struct, frozen=True):
 class State:
     """One request's view of its session. Attributes are plain: the rules live in ``Session`` and the managers.
 
-    Defaults stand on the class and collections are replaced, never changed in place: a request sets only what it
-    needs, and taking a wish back is deleting an attribute.
+    Collections are replaced, never changed in place. Slots: an attribute that falls back to a default on the class
+    costs five times as much to read.
     """
 
-    # what was opened, and how far the request has come
-    base: Record | None = None  # the record this request builds on
-    opened_id: str | None = None  # the id the client came with
-    pointer = False  # opened through a pointer: no cookie, no rotation
-    stale = False  # the session ended meanwhile: changes are dropped, no cookie
-    refused = False  # the address verdict went against a login
-    phase = OPEN
-    accessed = False  # by the app; a read before the handler is not
-    shut = False  # destroyed as a whole: writes raise until start()
-    committed = False  # commit() was called and nothing written since
-    bound_ip = ""  # the address a new session is bound to, under ``session_ip``
-    token: Token | None = None  # the new identity, once there is one
-    unsent = False  # ``token`` names a stored record the client does not know yet
-    emptied = False  # the record of the client's cookie is gone, and the cookie has still to be cleared
-    events: tuple[Event, ...] = ()
-    tells = False  # somebody listens to more than refusals
-
-    # the data
-    storage = DEFAULT_STORAGE  # the current one; its items are the session's own
-    others: Mapping[str, dict[str, Any]] = _EMPTY  # the other storages in memory
-    queue: tuple[tuple[str, str, Any], ...] = ()  # storage, key, value
-    original = _NOTHING  # storage "global" as it was opened
-    rest = b""  # the payload's second segment as it was opened
-    meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
-    loaded: dict[str, Any] | None = None  # "global" as it was decoded; nobody changes this dict
-    encoded: Mapping[str, bytes] = _EMPTY  # changed storages, as the next record will hold them
-    merged: Mapping[str, dict[str, Any]] = _EMPTY  # storages in memory, as re-applied to a newer record
-    dropped = False  # changes were dropped, and that was noted
-
-    # the wishes
-    cleared: frozenset[str] = frozenset()
-    replays: Mapping[str, Mapping[str, Replay]] = _EMPTY
-    logins: Mapping[str, Login | None] = _EMPTY  # changed login states; None: logged out
-    attempts: Mapping[str, tuple[bool, int]] = _EMPTY  # (reset, added)
-    owner: Any = UNSET  # the new owner, where it changes
-    released = False  # a logout gives the owner free if nobody else is logged in
-    wiped = False  # nothing of what was there before survives
-    destroyed = False
-    rotating = False
-    logged_in = False
-    end_others: str | None = None  # the owner whose other sessions are to end
-    grace = 0
-    lifetime: Any = UNSET
-    persistent: bool | None = None
-    login_ip: str | None = None
-    login_agent: str | None = None
+    __slots__ = (
+        "accessed", "attempts", "base", "bound_ip", "cleared", "committed", "destroyed", "dropped", "emptied",
+        "encoded", "end_others", "events", "grace", "lifetime", "loaded", "logged_in", "logins", "merged", "meta",
+        "now", "opened_id", "original", "others", "owner", "persistent", "phase", "pointer", "queue", "refused",
+        "released", "replays", "rest", "rotating", "shut", "stale", "storage", "token", "unsent", "wiped",
+    )  # fmt: skip
+    tells: ClassVar[bool] = False  # whether somebody listens to more than refusals
 
     def __init__(self, now: int) -> None:
+        # what was opened, and how far the request has come
         self.now = now  # when the session was opened
+        self.base: Record | None = None  # the record this request builds on
+        self.opened_id: str | None = None  # the id the client came with
+        self.pointer = False  # opened through a pointer: no cookie, no rotation
+        self.stale = False  # the session ended meanwhile: changes are dropped, no cookie
+        self.refused = False  # the address verdict went against a login
+        self.phase = OPEN
+        self.accessed = False  # by the app; a read before the handler is not
+        self.shut = False  # destroyed as a whole: writes raise until start()
+        self.committed = False  # commit() was called and nothing written since
+        self.bound_ip = ""  # the address a new session is bound to, under ``session_ip``
+        self.token: Token | None = None  # the new identity, once there is one
+        self.unsent = False  # ``token`` names a stored record the client does not know yet
+        self.emptied = False  # the record of the client's cookie is gone, and the cookie has still to be cleared
+        self.events: tuple[Event, ...] = ()
+        # the data
+        self.storage = DEFAULT_STORAGE  # the current one; its items are the session's own
+        self.others: Mapping[str, dict[str, Any]] = _EMPTY  # the other storages in memory
+        self.queue: tuple[tuple[str, str, Any], ...] = ()  # storage, key, value
+        self.original = _NOTHING  # storage "global" as it was opened
+        self.rest = b""  # the payload's second segment as it was opened
+        self.meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
+        self.loaded: dict[str, Any] | None = None  # "global" as it was decoded; nobody changes this dict
+        self.encoded: Mapping[str, bytes] = _EMPTY  # changed storages, as the next record will hold them
+        self.merged: Mapping[str, dict[str, Any]] = _EMPTY  # storages in memory, as re-applied to a newer record
+        self.dropped = False  # changes were dropped, and that was noted
+        self.end_others: str | None = None  # the owner whose other sessions are to end
+        self._wish_nothing()
 
-    def _forget(self, names: frozenset[str]) -> None:
-        own = self.__dict__
-        for name in names.intersection(own):
-            del own[name]
+    def _wish_nothing(self) -> None:
+        """The wishes, all of them as at the start."""
+        self.cleared = _NONE
+        self.replays: Mapping[str, Mapping[str, Replay]] = _EMPTY
+        self.logins: Mapping[str, Login | None] = _EMPTY  # changed login states; None: logged out
+        self.attempts: Mapping[str, tuple[bool, int]] = _EMPTY  # (reset, added)
+        self.logged_in: Login | None = None  # the login made last
+        self.owner: Any = UNSET  # the new owner, where it changes
+        self.released = False  # a logout gives the owner free if nobody else is logged in
+        self.wiped = False  # nothing of what was there before survives
+        self.destroyed = False
+        self.rotating = False
+        self.grace = 0
+        self.lifetime: Any = UNSET
+        self.persistent: bool | None = None
 
     def note(self, name: str, at: int, reason: str = "", *, handle: str | None = None, user: str | None = None) -> None:
         """Remember an event, to be told after the store has answered; where nobody listens, only what is logged."""
@@ -147,9 +140,11 @@ class State:
 
     def rebase(self, record: Record | None) -> None:
         """What was wished is done; *record* is what is kept now. The live data stays where it is."""
-        self._forget(_DONE)
-        self.base = record
-        if record is not None:
+        self._wish_nothing()
+        self.base, self.loaded, self.encoded = record, None, _EMPTY
+        if record is None:
+            self.original, self.rest, self.meta = _NOTHING, b"", EMPTY_META
+        else:
             self.original, self.rest = split(record.payload)
             self.meta = None
 
@@ -169,8 +164,11 @@ class State:
 
     def wipe(self) -> None:
         """Nothing of what was there before survives; nobody owns what comes now."""
-        self._forget(_DROPPED)
+        destroyed = self.destroyed
+        self._wish_nothing()
+        self.destroyed = destroyed
         self.wiped, self.owner = True, None
+        self.loaded, self.others, self.queue = None, _EMPTY, ()
 
     def replay_of(self, storage: str, key: str) -> Replay | None:
         """The ``update_with`` calls on *key*, if there were any."""
@@ -213,7 +211,7 @@ class State:
         return self.kept().logins.get(storage)
 
     def all_logins(self) -> dict[str, Login]:
-        """Every login, by storage."""
+        """Every login, by storage, as this request left it."""
         logins = {**self.kept().logins, **self.logins}
         return {storage: login for storage, login in logins.items() if login is not None}
 
@@ -306,12 +304,14 @@ class State:
         Raises ``SessionSerializationError`` and ``SessionTooLargeError`` for values that cannot be kept.
         """
         if self.wiped or base is None:
-            base_meta, held = EMPTY_META, _NOTHING
+            base_meta, held, lifetime = EMPTY_META, _NOTHING, None
         elif base is self.base:
-            base_meta, held = self.seen(), self.original
+            base_meta, held, lifetime = self.seen(), self.original, base.lifetime
         else:
             held, rest = split(base.payload)
-            base_meta = read_meta(rest)
+            base_meta, lifetime = read_meta(rest), base.lifetime
+        if self.lifetime is not UNSET:
+            lifetime = self.lifetime
         if self.wiped or base is self.base:
             self.merged, storages = _EMPTY, self.encoded  # changed() encoded, at every commit
         else:
@@ -319,9 +319,6 @@ class State:
             storages = {name: codec.encode(data, name) for name, data in self.merged.items()}
         data = storages.get(DEFAULT_STORAGE, held)
         meta = self._overlay(base_meta, storages, fresh=base is None or self.wiped)
-        lifetime = (
-            self.lifetime if self.lifetime is not UNSET else None if base is None or self.wiped else base.lifetime
-        )
         if data == _NOTHING and lifetime is None and not (meta.storages or meta.logins or meta.attempts):
             return None
         owner, meta = self._owner(base, meta)
@@ -340,14 +337,15 @@ class State:
         lifetime: int | None,
         payload: bytes,
     ) -> Record:
-        if base is None or self.wiped or self.logged_in:  # re-authentication renews both limits (63B-4 §5.2)
+        login = self.logged_in
+        if base is None or self.wiped or login is not None:  # re-authentication renews both limits (63B-4 §5.2)
             created, over = now, now + limits.absolute
-            ip, agent = self.login_ip, self.login_agent
+            ip, agent = (None, None) if login is None else (login.ip, login.agent)
         else:
             created, over = base.created_at, base.absolute_expires_at
             ip, agent = base.login_ip, base.login_user_agent
         active = now
-        if base is None or self.wiped or self.logged_in or self.lifetime is not UNSET:
+        if base is None or self.wiped or login is not None or self.lifetime is not UNSET:
             expires = min(now + (lifetime or limits.idle), over)
         elif token is None and not touch_due(base, now, limits):
             active, expires = base.last_activity, base.expires_at
@@ -362,30 +360,31 @@ class State:
 
     def _overlay(self, newer: Meta, storages: Mapping[str, bytes], *, fresh: bool) -> Meta:
         """*newer* with this request's login states, attempts, storages and lifetime on it; itself when none."""
-        others = {name: data for name, data in storages.items() if name != DEFAULT_STORAGE}
         ip = self.bound_ip if fresh else newer.ip
-        if not (
-            others or self.logins or self.attempts or self.cleared or self.persistent is not None or ip != newer.ip
-        ):
+        stored = self.cleared or len(storages) > (DEFAULT_STORAGE in storages)
+        if not (self.logins or self.attempts or stored or self.persistent is not None or ip != newer.ip):
             return newer
-        logins = dict(newer.logins)
-        for storage, mine in self.logins.items():
-            merged = merge_login(self.kept().logins.get(storage), mine, logins.pop(storage, None))
-            if merged is not None:
-                logins[storage] = merged
-        attempts = dict(newer.attempts)
-        for storage, (reset, added) in self.attempts.items():
-            attempts[storage] = merge_attempts(reset, added, attempts.pop(storage, 0))
-        kept = {name: raw for name, raw in newer.storages.items() if name not in self.cleared}
-        kept.update((name, msgspec.Raw(data)) for name, data in others.items())
         return Meta(
-            logins=logins,
-            attempts={storage: count for storage, count in attempts.items() if count},
-            storages={name: raw for name, raw in kept.items() if bytes(raw) != _NOTHING},
+            logins=merge_logins(self.kept().logins, self.logins, newer.logins) if self.logins else newer.logins,
+            attempts=self._next_attempts(newer.attempts) if self.attempts else newer.attempts,
+            storages=self._next_storages(newer.storages, storages) if stored else newer.storages,
             former=newer.former,
             persistent=newer.persistent if self.persistent is None else self.persistent,
             ip=ip,
         )
+
+    def _next_attempts(self, newer: Mapping[str, int]) -> Mapping[str, int]:
+        attempts = {**newer}
+        for storage, (reset, added) in self.attempts.items():
+            count = merge_attempts(reset, added, attempts.pop(storage, 0))
+            if count:
+                attempts[storage] = count
+        return attempts
+
+    def _next_storages(self, newer: Mapping[str, msgspec.Raw], mine: Mapping[str, bytes]) -> Mapping[str, msgspec.Raw]:
+        kept = {name: raw for name, raw in newer.items() if name not in self.cleared}
+        kept.update((name, msgspec.Raw(data)) for name, data in mine.items() if name != DEFAULT_STORAGE)
+        return {name: raw for name, raw in kept.items() if bytes(raw) != _NOTHING}
 
     def _owner(self, base: Record | None, meta: Meta) -> tuple[str | None, Meta]:
         """The owner of the next record; a released one leaves its digest behind."""
@@ -421,6 +420,7 @@ class State:
 class Watched(State):
     """The state of a session whose events somebody listens to."""
 
+    __slots__ = ()
     tells = True
 
 

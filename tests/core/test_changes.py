@@ -76,7 +76,7 @@ def test_rerun_works_on_a_copy_and_refuses_none() -> None:
 
 
 def login(at: int, token: int, **fields: Any) -> Login:
-    made = new_login(at, bytes([token]) * 36, "app", "192.0.2.1", None, bound=True)
+    made = new_login(at, bytes([token]) * 36, "192.0.2.1", None, bound=True)
     return msgspec.structs.replace(made, **fields)
 
 

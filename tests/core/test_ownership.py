@@ -11,7 +11,7 @@ import pytest
 from harness import HOME, App, both
 
 from session_mw.core.client import USER_AGENT_LENGTH
-from session_mw.core.login import fingerprint
+from session_mw.core.login import Login, fingerprint
 from session_mw.errors import SessionClosedError, SessionLogicError
 from session_mw.stores.memory import MemoryStore
 
@@ -43,7 +43,7 @@ def test_metadata(kind: str) -> None:
         assert s.verify_login_token(token)
         assert not s.verify_login_token(token[:-1])
         assert not s.verify_login_token("ü\ud800")
-        assert s.fingerprint == fingerprint(token, "default", HOME, "Browser/1.0")
+        assert s.fingerprint == fingerprint(Login(now, token, HOME, "Browser/1.0"), "default")
         assert s.get_metadata() == {
             "online": True,
             "token": token,
@@ -63,8 +63,8 @@ def test_metadata(kind: str) -> None:
 
 def test_the_fingerprint_is_keyed_and_its_parts_do_not_run_together() -> None:
     message = b"7:default" + b"2:ua" + b"3:::1"
-    assert fingerprint("ab", "default", "::1", "ua") == hmac.new(b"ab", message, hashlib.sha256).hexdigest()
-    assert fingerprint("ab", "default", "1", "ua1") != fingerprint("ab", "default", "11", "ua")
+    assert fingerprint(Login(0, "ab", "::1", "ua"), "default") == hmac.new(b"ab", message, hashlib.sha256).hexdigest()
+    assert fingerprint(Login(0, "ab", "1", "ua1"), "default") != fingerprint(Login(0, "ab", "11", "ua"), "default")
 
 
 def test_a_user_agent_is_bounded() -> None:

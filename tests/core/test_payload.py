@@ -11,7 +11,7 @@ from session_mw.core import codec
 from session_mw.core.login import new_login
 from session_mw.core.payload import EMPTY_META, Meta, join, read_meta, split, write_meta
 
-LOGIN = new_login(1, b"r" * 36, "app", "192.0.2.1", "agent", bound=False)
+LOGIN = new_login(1, b"r" * 36, "192.0.2.1", "agent", bound=False)
 FULL = Meta({"global": LOGIN}, {"admin": 2}, {"admin": msgspec.Raw(b'{"a":1}')}, "f" * 32, True, "192.0.2.1")
 
 

@@ -18,7 +18,7 @@ from session_mw.errors import SessionSerializationError, StoreError
 NOW = 1000
 LIMITS = Limits(100, 500, 10)
 TOKEN = token()
-LOGIN = new_login(NOW, b"r" * 36, "app", None, None, bound=False)
+LOGIN = new_login(NOW, b"r" * 36, None, None, bound=False)
 
 
 def record(data: bytes = b'{"a":1}', meta: Meta = EMPTY_META, **fields: Any) -> Record:
@@ -37,7 +37,7 @@ def test_adopting_is_all_or_nothing() -> None:
     state = State(NOW)
     with pytest.raises(ValueError):
         state.adopt(record(payload=join(b"{]", b"")))
-    assert (state.base, state.original, state.__dict__.keys() & {"original", "rest", "base"}) == (None, b"{}", set())
+    assert (state.base, state.original, state.rest, state.loaded) == (None, b"{}", b"", None)
 
 
 def test_a_draft_goes_on_from_its_base() -> None:
@@ -99,6 +99,27 @@ def test_wishes_are_taken_back_by_a_commit_and_by_a_wipe() -> None:
     state.wipe()
     assert (state.attempts, state.queue, state.kept(), state.user_id()) == ({}, (), EMPTY_META, None)
     assert state.stored_items("global") == {}
+
+
+def test_a_record_names_the_address_of_a_login_that_lasts() -> None:
+    login = new_login(NOW, b"r" * 36, "192.0.2.1", "agent", bound=False)
+    state = State(NOW)
+    state.logins, state.logged_in = {"global": login}, login
+    kept = draft(state, {"a": 1}, token=TOKEN)
+    assert (kept.login_ip, kept.login_user_agent) == ("192.0.2.1", "agent")
+    state.wipe()
+    kept = draft(state, {"a": 1}, token=TOKEN)
+    assert (kept.login_ip, kept.login_user_agent, kept.user_id) == (None, None, None)
+
+
+def test_a_commit_leaves_no_wish() -> None:
+    state, fresh = opened(record(), NOW), State(NOW)
+    wishes = ("attempts", "cleared", "destroyed", "grace", "lifetime", "logged_in", "logins", "owner", "persistent")
+    wishes += ("released", "replays", "rotating", "wiped", "encoded", "original", "rest", "meta", "loaded")
+    for name in wishes:
+        setattr(state, name, object())
+    state.rebase(None)
+    assert all(getattr(state, name) is getattr(fresh, name) for name in wishes)
 
 
 def test_the_owner() -> None:

@@ -40,7 +40,7 @@ STARTS = ("nobody", "anonymous", "alice", "pointer")
 """What the jar holds before: no cookie; an anonymous session's token; alice's; a token whose session was regenerated
 by a request whose response is still under way (alice's)."""
 
-FIRST_LOGIN = new_login(NOW, bytes(36), "default", "192.0.2.1", None, bound=False)
+FIRST_LOGIN = new_login(NOW, bytes(36), "192.0.2.1", None, bound=False)
 
 
 class Watched(MemoryStore):

@@ -9,6 +9,7 @@ import pytest
 from harness import KEY, Random, opened, token
 
 from session_mw.config import SessionConfig
+from session_mw.core.login import Login
 from session_mw.core.operations import Close, Create, Delete, DeleteUser, Load, Outcome, Rotate, Save, Touch
 from session_mw.core.payload import join, split
 from session_mw.core.record import Record, pointer
@@ -20,6 +21,7 @@ from session_mw.managers.store import TRIES, StoreManager, _sealed, _unsealed
 
 NOW = 1_700_000_000
 TOKEN, OTHER = token("mine"), token("other")
+LOGIN = Login(1, "login token")
 CLOSED = Outcome.DELETED
 
 
@@ -266,7 +268,7 @@ def test_gone_through_a_pointer_goes_to_the_successor() -> None:
 
 def test_only_a_login_begins_anew_when_its_session_is_gone() -> None:
     state = opened(record(b'{"old":1}'), NOW)
-    state.rotating, state.logged_in, state.token, state.owner = True, True, OTHER, "ann"
+    state.rotating, state.logged_in, state.token, state.owner = True, LOGIN, OTHER, "ann"
     live = {"old": 1, "mine": 2}
     flow = commit(state, live)
     assert isinstance(next(flow), Rotate)
@@ -298,7 +300,7 @@ def test_rotation_in_one_step() -> None:
     assert (long.until, long.successor) == (NOW + 300 + 60, pointer(OTHER.id, NOW + 300))
     ended = pointer(OTHER.id, NOW)  # nobody may follow it; only an ending finds its session by it
     assert next(commit(rotating(), {"a": 1})).successor == ended
-    assert next(commit(rotating(logged_in=True), {"a": 1})).successor is None
+    assert next(commit(rotating(logged_in=LOGIN), {"a": 1})).successor is None
 
 
 def test_rotation_in_two_steps_creates_first_and_takes_back_what_was_not_needed() -> None:
@@ -391,7 +393,7 @@ def test_early_commits_hold_back_what_needs_a_cookie() -> None:
     assert finish(flow, Outcome.SAVED) is LEAVE
     assert state.rotating
     assert isinstance(next(commit(state, {"a": 2})), Rotate)
-    assert commit(rotating(logged_in=True), {"a": 2}, early=True) is LEAVE
+    assert commit(rotating(logged_in=LOGIN), {"a": 2}, early=True) is LEAVE
 
 
 # -- at rest -------------------------------------------------------------------------------------------------------
