@@ -125,13 +125,16 @@ def announce_before_the_end(patch):
 
 def clear_the_cookie_when_dropped(patch):
     """A request whose session had gone clears the cookie."""
-    drop = StoreManager._drop
 
-    def rude(self, *arguments):
-        drop(self, *arguments)
-        return CLEAR
+    def rude(flow):
+        def run(self, state, *arguments):
+            verdict = yield from flow(self, state, *arguments)
+            return CLEAR if state.dropped else verdict
 
-    patch.setattr(StoreManager, "_drop", rude)
+        return run
+
+    patch.setattr(StoreManager, "_save", rude(StoreManager._save))
+    patch.setattr(StoreManager, "_replace", rude(StoreManager._replace))
 
 
 def never_announce(patch):
@@ -161,7 +164,7 @@ def endings_do_not_follow(patch):
 
 def grace_for_everyone(patch):
     """A logout leaves a pointer."""
-    patch.setattr(StoreManager, "_grace", lambda *_: 30)
+    patch.setattr(State, "overlap", lambda _: 30)
 
 
 def try_once(patch):

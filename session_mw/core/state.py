@@ -146,7 +146,7 @@ class State:
             self.original, self.rest, self.meta = _NOTHING, b"", EMPTY_META
         else:
             self.original, self.rest = split(record.payload)
-            self.meta = None
+            self.meta = None if self.rest else EMPTY_META
 
     def catch_up(self, live: dict[str, dict[str, Any]]) -> None:
         """After a commit on top of a newer record *live* holds what was kept, the changes of others included.
