@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from bench import floors, ours, peers
+from bench import floors, growth, ours, peers
 from bench.__main__ import main
 from bench.budgets import BUDGETS, Budget, Pace, judge, pace
 from bench.drivers import Wsgi
@@ -301,3 +301,22 @@ def test_a_cycle_in_a_request_is_found(make):
     assert garbage("leaky", count=20, builders=[leaky]) >= 20
     with pytest.raises(LookupError):
         garbage("absent")
+
+
+def test_growth_compares_a_small_store_with_a_large_one(tmp_path, capsys):
+    status = growth.main(["--rows", "200", "900", "--store", f"sqlite:///{tmp_path}/{{rows}}.db"])
+    shown = capsys.readouterr().out
+    assert status == 0
+    for name in ("load", "save", "touch", "list"):
+        assert re.search(rf"^\| {name} \| \d+ \| \d+ \| \d+\.\d\d \|$", shown, re.MULTILINE)
+    assert "purged 90 in calls of 100" in shown
+    with closing(sqlite3.connect(tmp_path / "900.db")) as database:
+        assert database.execute("SELECT count(*) FROM sessions").fetchone() == (810,)
+
+
+def test_growth_says_what_is_over_its_budget():
+    grown = growth.Growth((10, 20), {"load": 1.0}, {"load": 3.0}, {"load": 3.0}, 2, 60.0, 1.0)
+    assert len(grown.missed) == 2
+    assert "load: 3.00 times as dear" in grown.missed[0]
+    assert "60 ms" in grown.missed[1]
+    assert growth.Growth((10, 20), {"load": 1.0}, {"load": 2.0}, {"load": 2.0}, 2, 40.0, 1.0).missed == []
