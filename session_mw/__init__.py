@@ -1,5 +1,6 @@
 """Sessions for ASGI and WSGI apps: sealed cookies or a server store; right under concurrency, revocable, safe."""
 
+from .cleanup import CleanupTask, CleanupThread
 from .config import SessionConfig
 from .core.keys import KeyRing, generate_key
 from .core.login import IpChange
@@ -25,6 +26,7 @@ from .errors import (
 from .managers.cookie import CookieManager
 from .managers.store import StoreManager
 from .profiles import BANKING, DEVELOPMENT, NIST_AAL1, NIST_AAL2, NIST_AAL3, SOCIAL, Profile
+from .service import AsyncSessionService, SessionService
 
 __all__ = [
     "BANKING",
@@ -33,6 +35,9 @@ __all__ = [
     "NIST_AAL2",
     "NIST_AAL3",
     "SOCIAL",
+    "AsyncSessionService",
+    "CleanupTask",
+    "CleanupThread",
     "ConfigurationError",
     "CookieManager",
     "Event",
@@ -50,6 +55,7 @@ __all__ = [
     "SessionNotFoundError",
     "SessionRecord",
     "SessionSerializationError",
+    "SessionService",
     "SessionStateError",
     "SessionStatus",
     "SessionTooLargeError",

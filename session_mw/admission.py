@@ -7,23 +7,17 @@ session is destroyed. A callback that fails decides against.
 
 from __future__ import annotations
 
-import logging
-from typing import Any
-
 from .config import SessionConfig
 from .core.login import with_ip_change
-from .core.operations import Consult, Flow
-from .core.record import Record, SessionRecord
+from .core.operations import Flow
+from .core.record import Record
 from .core.session import Session
 from .core.state import OVER, State
-from .errors import StoreError
-from .events import name_of
 from .exchange import Exchange
 from .managers import Opened
+from .managers.claims import consult, moved, objection
 
 __all__ = ["Admission"]
-
-logger = logging.getLogger("session_mw")
 
 
 class Admission:
@@ -41,17 +35,10 @@ class Admission:
         record = opened.record
         if record is None or not self.needed:
             return opened
-        try:
-            state.adopt(record)
-            bound = state.seen().ip
-        except (ValueError, StoreError):
-            return Opened(reason="corrupt")
-        if self._config.session_ip and bound and not self._exchange.same_address(session._source, bound):
-            return Opened(reason="address")
-        if self._config.on_validate is not None:
-            allowed = yield from self._consult(self._config.on_validate, SessionRecord.of(record))
-            if allowed is not True:
-                return Opened(reason="vetoed")
+        here = self._exchange.address(session._source) if self._config.session_ip else None
+        reason = yield from objection(self._config, state, record, here)
+        if reason is not None:
+            return Opened(reason=reason)
         if self._config.strict_session_ip:
             yield from self._judge_address(session, state, record)
         return opened
@@ -59,17 +46,12 @@ class Admission:
     def _judge_address(self, session: Session, state: State, record: Record) -> Flow[None]:
         """A strict login from elsewhere: ask, and end it or note where it went."""
         here = self._exchange.address(session._source)
-        moved = {
-            storage: login
-            for storage, login in state.all_logins().items()
-            if login.bound and login.ip is not None and not self._config.client.same(here, login.ip)
-        }
         callback = (session._before and session._before.ip_callback) or self._config.on_ip_changed
-        for storage, login in moved.items():
+        for storage, login in moved(self._config, state, here).items():
             keep = False
             if callback is not None and here is not None:
                 view = self._view(session, record, state.now)
-                keep = (yield from self._consult(callback, view, login.ip, list(login.ip_changes))) is False
+                keep = (yield from consult(callback, view, login.ip, list(login.ip_changes))) is False
             state.note("ip_changed", state.now, "kept" if keep else "ended", handle=record.id, user=record.user_id)
             if not keep:
                 state.refused = True
@@ -84,11 +66,3 @@ class Admission:
         data = state.adopt(record)
         view._publish(state, data)
         return view
-
-    def _consult(self, callback: Any, *arguments: Any) -> Flow[Any]:
-        """What a deciding callback says; one that fails decides against."""
-        try:
-            return (yield Consult(callback, arguments))
-        except Exception:
-            logger.exception("session_mw: %r failed; the session is refused", name_of(callback))
-            return None

@@ -12,8 +12,9 @@ from typing import Any
 
 from .config import SessionConfig
 from .core.state import LOGGED, Event, State
+from .settings import name_of
 
-__all__ = ["Events", "name_of"]
+__all__ = ["Events"]
 
 logger = logging.getLogger("session_mw")
 
@@ -58,8 +59,3 @@ class Events:
                 logger.info("session_mw: session %s (%s)", event.name, event.reason)
             told += [(callback, event) for callback in (self._filters.get(event.name), self._stream) if callback]
         return told
-
-
-def name_of(callback: Any) -> str:
-    """What to call *callback* in a log."""
-    return getattr(callback, "__qualname__", type(callback).__name__)

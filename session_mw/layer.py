@@ -29,7 +29,7 @@ from .managers import LEAVE, Manager, Opened, Verdict, is_flow
 from .managers.cookie import CookieManager
 from .managers.revocable import RevocableCookieManager
 from .managers.store import StoreManager
-from .stores.faces import is_awaited, loop_faces
+from .stores.faces import built, is_awaited, loop_faces
 
 __all__ = ["Home", "SessionLayer", "build_manager", "shielded"]
 
@@ -77,7 +77,7 @@ class SessionLayer:
 
     def home_for(self, place: Any) -> Home:
         """A manager, or a store to keep sessions in, made ready. Raises ``ConfigurationError`` for what cannot be."""
-        manager: Manager = place if hasattr(place, "configure") else StoreManager(_open_store(place))
+        manager: Manager = place if hasattr(place, "configure") else StoreManager(built(place))
         manager.configure(self.config)
         store: Any = manager.consults
         if store is None:
@@ -413,17 +413,9 @@ async def shielded(work: Awaitable[T]) -> T:
 def build_manager(config: SessionConfig) -> Manager:
     """The manager *config* asks for: a store, else a secret. Raises ``ConfigurationError`` with neither."""
     if config.store is not None:
-        return StoreManager(_open_store(config.store))
+        return StoreManager(built(config.store))
     if config.revocation is not None:
-        return RevocableCookieManager(_open_store(config.revocation))
+        return RevocableCookieManager(built(config.revocation))
     if config.keys is not None:
         return CookieManager()
     raise missing_home_error()
-
-
-def _open_store(store: Any) -> Any:
-    if isinstance(store, str):
-        from .stores.url import store_from_url
-
-        return store_from_url(store)
-    return store

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .core.operations import AsyncStore, Store
     from .profiles import Profile
 
-__all__ = ["KINDS", "Kind", "Settings", "collect", "from_text", "is_async", "scheme_of", "unknown"]
+__all__ = ["KINDS", "Kind", "Settings", "collect", "from_text", "is_async", "name_of", "scheme_of", "unknown"]
 
 
 class Settings(TypedDict, total=False):
@@ -245,6 +245,11 @@ def is_async(function: Callable[..., Any]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What to call *function* in a log."""
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def scheme_of(url: str) -> str:

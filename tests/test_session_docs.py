@@ -12,6 +12,7 @@ from conftest import ROOT
 from test_docs import blocks
 
 from session_mw import SealError, Session
+from session_mw.managers.claims import Objection
 from tests.explorer.__main__ import SETTINGS
 from tests.explorer.kinds import KINDS
 
@@ -87,13 +88,13 @@ def reasons() -> set[str]:
                     if keyword.arg == "reason":
                         constants = [part for part in ast.walk(keyword.value) if isinstance(part, ast.Constant)]
                         found |= {part.value for part in constants if isinstance(part.value, str)}
-    return found | set(get_args(get_type_hints(SealError.__init__)["reason"]))
+    return found | set(get_args(Objection)) | set(get_args(get_type_hints(SealError.__init__)["reason"]))
 
 
 def test_every_event_and_every_reason_is_on_the_security_page() -> None:
     events, _, why = SECURITY.partition("## Events")[2].partition("Reasons of `refused`")
     told = set(re.findall(r"`([a-z_]+)`", first_cells(events)))
-    assert told == noted() | {"save", "rotate", "create"}  # these three by a name made elsewhere
+    assert told == noted() | {"save", "rotate", "create", "token"}  # these four by a name made elsewhere
     assert set(re.findall(r"`([a-z_]+)`", first_cells(why))) == reasons()
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -41,7 +41,8 @@ UpdateFunction = Callable[[Any], Any]
 
 class Replay:
     """The ``update_with`` calls on one key, in order. ``start`` is the value they began from if this request had
-    already set or deleted it, else ``None`` (whatever is stored); ``result`` encodes what the last one returned."""
+    already set or deleted it, else ``None`` (whatever is stored); ``result`` encodes what the last one returned, or
+    the value set where there were none."""
 
     __slots__ = ("calls", "result", "start")
 
@@ -49,6 +50,23 @@ class Replay:
         self.start = start  # (value,) or (ABSENT,)
         self.result = b""
         self.calls: list[tuple[UpdateFunction, Any]] = []
+
+    @classmethod
+    def assignment(cls, key: str, value: Any) -> Self:
+        """A plain assignment that holds even where it changed nothing. Raises what ``codec.check_item`` does."""
+        codec.check_item(key, value)
+        replay = cls((value,))
+        replay.result = codec.encode_value(value, "")
+        return replay
+
+    def call(self, key: str, function: UpdateFunction, value: Any, default: Any) -> Any:
+        """Call *function* on *value*, remember it, and return what came of it. Raises what ``rerun`` and
+        ``codec.check_item`` do."""
+        result = rerun(function, value, default)
+        codec.check_item(key, result)
+        self.calls.append((function, default))
+        self.result = codec.encode_value(result, "")
+        return result
 
 
 def rerun(function: UpdateFunction, value: Any, default: Any) -> Any:

@@ -6,11 +6,13 @@ inactivity and an overall limit, enforced by the server). Deadlines only grow, a
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import msgspec
 
 from .record import Record
 
-__all__ = ["CLOSED_SECONDS", "MAX_GRACE", "Limits", "expired", "slide", "touch_due"]
+__all__ = ["CLOSED_SECONDS", "MAX_GRACE", "Limits", "expired", "own_limit", "slide", "touch_due"]
 
 CLOSED_SECONDS = 60
 """How long an ended id stays as a closed record, so that stragglers are known for what they are."""
@@ -30,6 +32,14 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
 def expired(record: Record, now: int) -> bool:
     """Whether *record* is over at *now*."""
     return now >= record.expires_at or now >= record.absolute_expires_at
+
+
+def own_limit(limit: int | timedelta, limits: Limits, name: str) -> int:
+    """One session's own idle limit in seconds. Raises ``ValueError``, for *name*, under 1 or over the absolute one."""
+    seconds = int(limit.total_seconds()) if isinstance(limit, timedelta) else limit
+    if type(seconds) is not int or not 1 <= seconds <= limits.absolute:
+        raise ValueError(f"{name}: {limit} is not between 1 s and absolute_timeout ({limits.absolute} s)")
+    return seconds
 
 
 def slide(record: Record, now: int, limits: Limits) -> int:

@@ -67,11 +67,7 @@ class Session(Account):
         """
         state = self._changing("expire_after()")
         self._writable()
-        seconds = None if limit is None else int(limit.total_seconds())
-        if seconds is not None and not 1 <= seconds <= self._layer.limits.absolute:
-            raise ValueError(
-                f"expire_after: {seconds} s is not between 1 s and absolute_timeout ({self._layer.limits.absolute} s)"
-            )
+        seconds = None if limit is None else lifetime.own_limit(limit, self._layer.limits, "expire_after")
         if state.base is not None and state.is_persistent() != (seconds is not None) and not state.rotating:
             self.regenerate()
         state.lifetime, state.persistent = seconds, seconds is not None

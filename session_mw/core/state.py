@@ -39,8 +39,9 @@ LOGGED = ("dropped", "refused")
 class Event(msgspec.Struct, frozen=True):
     """Something that happened to a session. ``session_id`` is the public handle; ``at`` is Unix seconds.
 
-    ``name`` is one of ``create``, ``open``, ``save``, ``rotate``, ``login``, ``logout``, ``destroy``, ``close``,
-    ``ip_changed``, ``refused`` (a client's claim; see ``reason``) and ``dropped`` (changes to a session that ended).
+    ``name`` is one of ``create``, ``open``, ``save``, ``rotate``, ``token`` (issued by the service), ``login``,
+    ``logout``, ``destroy``, ``close``, ``ip_changed``, ``refused`` (a client's claim; see ``reason``) and ``dropped``
+    (changes to a session that ended).
     ``reason`` says why: ``malformed``, ``unknown``, ``forged``, ``expired``, ``stale_token``, ``doubled``,
     ``vetoed``, ``address``, ``corrupt``, ``gone`` ...
     """
@@ -66,6 +67,7 @@ class State:
         "released", "replays", "rest", "rotating", "shut", "stale", "storage", "token", "unsent", "wiped",
     )  # fmt: skip
     tells: ClassVar[bool] = False  # whether somebody listens to more than refusals
+    outside: ClassVar[bool] = False  # whether no request stands behind it: that is no activity, and empty is kept
 
     def __init__(self, now: int) -> None:
         # what was opened, and how far the request has come
@@ -320,7 +322,8 @@ class State:
         data = storages.get(DEFAULT_STORAGE, held)
         meta = self._overlay(base_meta, storages, fresh=base is None or self.wiped)
         if data == _NOTHING and lifetime is None and not (meta.storages or meta.logins or meta.attempts):
-            return None
+            if self.wiped or not self.outside:
+                return None
         owner, meta = self._owner(base, meta)
         unchanged = meta is base_meta and base is self.base and not self.wiped
         payload = join(data, self.rest if unchanged else write_meta(meta))
@@ -347,7 +350,7 @@ class State:
         active = now
         if base is None or self.wiped or login is not None or self.lifetime is not UNSET:
             expires = min(now + (lifetime or limits.idle), over)
-        elif token is None and not touch_due(base, now, limits):
+        elif (token is None and not touch_due(base, now, limits)) or self.outside:
             active, expires = base.last_activity, base.expires_at
         else:
             expires = slide(base, now, limits)

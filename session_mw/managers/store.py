@@ -96,7 +96,7 @@ class StoreManager:
             return Opened(reason="expired")
         through_pointer = record.closed
         if through_pointer:
-            record = yield from self._successor(record, now)
+            record = yield from self.successor(record, now)
             if record is None:
                 return Opened(reason="stale_token", stale=True)
         sealer = self._payload_sealer
@@ -104,7 +104,7 @@ class StoreManager:
             record = _unsealed(record, sealer)
         return Opened(reason="corrupt") if record is None else Opened(record, "", through_pointer)
 
-    def _successor(self, record: Record | None, now: int, *, ending: bool = False) -> Flow[Record | None]:
+    def successor(self, record: Record | None, now: int, *, ending: bool = False) -> Flow[Record | None]:
         """The live record at the end of the pointers that begin at *record*; an *ending* follows without grace, too."""
         for _ in range(_HOPS):
             if record is None or expired(record, now):
@@ -117,13 +117,18 @@ class StoreManager:
             record = yield Load(target)
         return None
 
+    def unsealed(self, record: Record) -> Record | None:
+        """A stored *record* with its payload readable; ``None`` for one that was tampered with."""
+        sealer = self._payload_sealer
+        return record if sealer is None else _unsealed(record, sealer)
+
     def recheck(self, state: State, now: int, *, active: bool) -> Flow[bool]:
         """Whether the record is still there, or its successor; *active* slides its deadline when that is due."""
         base = state.base
         if base is None:
             return False
         current: Record | None = yield Load(base.id)
-        current = yield from self._successor(current, now)
+        current = yield from self.successor(current, now)
         if current is None:
             return False
         if active and touch_due(current, now, self._limits):
@@ -244,6 +249,7 @@ class StoreManager:
         """End the opened session, if there is one, and begin a new one, if there is anything to keep."""
         base = newer = state.base
         token = state.token or mint(random(RANDOM_BYTES))
+        proof = digest(token.secret) if token.secret else b""  # nobody can carry it until a token is issued
         for _ in range(TRIES):
             if newer is None and base is not None and not state.logged_in:
                 state.drop(now, "gone")
@@ -252,7 +258,7 @@ class StoreManager:
             if newer is not None and moved and not (state.logged_in or state.wiped):
                 state.token = None
                 return (yield from self._save(state, live, newer, now, random, early))
-            record = state.draft(live, newer, now, self._limits, token, digest(token.secret))
+            record = state.draft(live, newer, now, self._limits, token, proof)
             swap = self._swap(state, record, newer, now, random)
             outcome: Outcome = (yield swap) if isinstance(swap, Rotate) else (yield from swap)
             if outcome in _DONE:
@@ -319,9 +325,8 @@ class StoreManager:
         regenerate or logout has taken the session. A login elsewhere stands on its own proof and leaves no trace here.
         """
         reloaded: Record | None = yield Load(record.id)
-        live = yield from self._successor(reloaded, now, ending=state.ends())
-        sealer = self._payload_sealer
-        return live if live is None or sealer is None else _unsealed(live, sealer)
+        live = yield from self.successor(reloaded, now, ending=state.ends())
+        return None if live is None else self.unsealed(live)
 
 
 def _sealed(record: Record, sealer: PayloadSealer, random: Random) -> Record:

@@ -18,10 +18,19 @@ from ..core.operations import AsyncStore, Outcome, Store
 from ..core.record import Record
 from ..errors import ConfigurationError, StoreBusyError
 
-__all__ = ["Awaited", "Call", "is_awaited", "loop_faces", "require_async", "require_sync"]
+__all__ = ["Awaited", "Call", "built", "is_awaited", "loop_faces", "require_async", "require_sync"]
 
 Call: TypeAlias = Callable[[Any], Any]
 """One call still to be made, given the store to make it on."""
+
+
+def built(store: Any) -> Any:
+    """*store*, or the one that a URL names. Raises ConfigurationError for a URL that names none."""
+    if isinstance(store, str):
+        from .url import store_from_url
+
+        return store_from_url(store)
+    return store
 
 
 def is_awaited(store: Any) -> bool:
