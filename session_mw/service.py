@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from types import TracebackType
-from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeAlias, TypeVar, Unpack
 from uuid import UUID
 
 from .config import SessionConfig
@@ -28,6 +27,7 @@ __all__ = ["AsyncSessionService", "SessionService"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+UserId: TypeAlias = str | int | UUID
 
 
 class _Face:
@@ -51,10 +51,7 @@ class _Face:
 
     @classmethod
     def from_url(cls, url: str, **settings: Unpack[Settings]) -> Self:
-        """A service over the store that *url* names, with the default settings or *settings*.
-
-        Raises ``ConfigurationError``.
-        """
+        """A service over the store that *url* names, with *settings*. Raises ``ConfigurationError``."""
         settings["store"] = url
         return cls(None, **settings)
 
@@ -141,14 +138,12 @@ class SessionService(_Face):
         self.initialize()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.teardown()
 
     def create_session(
         self,
-        user_id: str | int | UUID | None,
+        user_id: UserId | None,
         data: Mapping[str, Any] | None = None,
         *,
         lifetime: int | timedelta | None = None,
@@ -158,7 +153,8 @@ class SessionService(_Face):
         *user_id*: a str of 1 to 255 characters, an int or a UUID (kept as str), or ``None`` for nobody. *lifetime*:
         this session's own idle limit in seconds. Nobody can carry the session before ``issue_token``.
         Raises ``ValueError`` for another *user_id* or *lifetime*, ``SessionSerializationError`` and
-        ``SessionTooLargeError`` for *data* that cannot be kept.
+        ``SessionTooLargeError`` for *data* that cannot be kept, ``SessionLogicError`` where ``max_sessions_per_user``
+        refuses.
         """
         return self._do(self._flows.create, user_id, data, lifetime)
 
@@ -245,7 +241,7 @@ class SessionService(_Face):
         """End a session, whatever is being done with it, even if it was just regenerated; whether there was one."""
         return self._do(self._flows.destroy, session_id)
 
-    def destroy_user_sessions(self, user_id: str | int | UUID, *, except_id: str | None = None) -> int:
+    def destroy_user_sessions(self, user_id: UserId, *, except_id: str | None = None) -> int:
         """End every session of a user but *except_id*; how many records that were."""
         return self._do(self._flows.destroy_user, user_id, except_id)
 
@@ -253,17 +249,15 @@ class SessionService(_Face):
         """End every session in the store; how many records that were, those of sessions just ended included."""
         return self._do(self._flows.destroy_all)
 
-    def list_sessions(self, user_id: str | int | UUID) -> list[str]:
+    def list_sessions(self, user_id: UserId) -> list[str]:
         """The ids of a user's sessions, newest first, by the store's index; none that expired or ended."""
         return self._do(self._flows.ids, user_id)
 
-    def list_records(self, user_id: str | int | UUID) -> list[SessionRecord]:
+    def list_records(self, user_id: UserId) -> list[SessionRecord]:
         """As ``list_sessions``, with what a "your devices" page shows; without data."""
         return self._do(self._flows.records, user_id)
 
-    def find_sessions(
-        self, user_id: str | int | UUID, predicate: Callable[[SessionRecord], object]
-    ) -> list[SessionRecord]:
+    def find_sessions(self, user_id: UserId, predicate: Callable[[SessionRecord], object]) -> list[SessionRecord]:
         """Those of a user's sessions for which *predicate* is true, newest first. It sees, and you get, their data."""
         return self._do(self._flows.find, user_id, predicate)
 
@@ -314,14 +308,12 @@ class AsyncSessionService(_Face):
         await self.initialize()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.teardown()
 
     async def create_session(
         self,
-        user_id: str | int | UUID | None,
+        user_id: UserId | None,
         data: Mapping[str, Any] | None = None,
         *,
         lifetime: int | timedelta | None = None,
@@ -367,21 +359,19 @@ class AsyncSessionService(_Face):
     async def destroy_session(self, session_id: str) -> bool:
         return await self._do(self._flows.destroy, session_id)
 
-    async def destroy_user_sessions(self, user_id: str | int | UUID, *, except_id: str | None = None) -> int:
+    async def destroy_user_sessions(self, user_id: UserId, *, except_id: str | None = None) -> int:
         return await self._do(self._flows.destroy_user, user_id, except_id)
 
     async def destroy_all_sessions(self) -> int:
         return await self._do(self._flows.destroy_all, _breathing(None))
 
-    async def list_sessions(self, user_id: str | int | UUID) -> list[str]:
+    async def list_sessions(self, user_id: UserId) -> list[str]:
         return await self._do(self._flows.ids, user_id)
 
-    async def list_records(self, user_id: str | int | UUID) -> list[SessionRecord]:
+    async def list_records(self, user_id: UserId) -> list[SessionRecord]:
         return await self._do(self._flows.records, user_id)
 
-    async def find_sessions(
-        self, user_id: str | int | UUID, predicate: Callable[[SessionRecord], object]
-    ) -> list[SessionRecord]:
+    async def find_sessions(self, user_id: UserId, predicate: Callable[[SessionRecord], object]) -> list[SessionRecord]:
         return await self._do(self._flows.find, user_id, predicate)
 
     async def cleanup_expired_sessions(

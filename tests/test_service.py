@@ -707,6 +707,24 @@ def test_on_validate_may_veto(make: Make, clock: Clock) -> None:
     assert {record.user_id for record in asked} == {"ada", "bob", "cid"}
 
 
+# -- limits --------------------------------------------------------------------------------------------------------
+
+
+def test_the_limit_of_sessions_holds_here_too(make: Make, clock: Clock) -> None:
+    heard: list[Any] = []
+    service = make(max_sessions_per_user=2, on_destroy=heard.append)
+    made = []
+    for _ in range(3):
+        made.append(service.create_session("ada"))
+        clock.advance(1)
+    assert service.list_sessions("ada") == [made[2], made[1]]
+    assert [(event.reason, event.session_id) for event in heard] == [("limit", made[0])]
+    strict = make(max_sessions_per_user=2, on_session_limit="refuse")
+    with pytest.raises(SessionLogicError, match="max_sessions_per_user"):
+        strict.create_session("ada")
+    assert len(service.list_sessions("ada")) == 2
+
+
 # -- events --------------------------------------------------------------------------------------------------------
 
 
@@ -847,6 +865,10 @@ class Meddled(MemoryStore):
         self._meddled("touch")
         return super().touch(*args, **options)
 
+    def delete(self, *args: Any, **options: Any) -> Any:
+        self._meddled("delete")
+        return super().delete(*args, **options)
+
 
 @pytest.fixture(params=[True, False], ids=["rotates", "in two steps"])
 def meddled(request: pytest.FixtureRequest, clock: Clock) -> tuple[Meddled, SessionService, SessionService]:
@@ -897,6 +919,16 @@ def test_whoever_is_too_late_is_told(meddled: Any) -> None:
     store.meddle["touch"] = lambda: theirs.destroy_session(handle)
     with pytest.raises(SessionNotFoundError):
         mine.touch_session(handle)
+
+
+def test_what_seems_expired_is_deleted_only_as_it_was_seen(clock: Clock) -> None:
+    store = Meddled(clock)
+    late, punctual = SessionService(store=store, clock=lambda: clock() + 10), SessionService(store=store, clock=clock)
+    handle = punctual.create_session("ada")
+    clock.advance(2 * HOUR - 5)
+    store.meddle["delete"] = lambda: punctual.extend_session(handle, HOUR)
+    assert late.get_session(handle) is None
+    assert punctual.get_session(handle) == late.get_session(handle) == {}
 
 
 def test_extensions_add_up(meddled: Any) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -339,8 +339,7 @@ class ServiceFlows:
     def _write(self, state: State, live: Data) -> Flow[None]:
         """Commit, as a request would. Raises ``SessionNotFoundError`` when the session ended meanwhile."""
         plan = self._manager.commit(state, {DEFAULT_STORAGE: live}, state.now, self._random)
-        if not isinstance(plan, Verdict):
-            yield from plan
+        yield from cast("Flow[Verdict]", plan)  # there is something to do
         if state.stale:
             raise SessionNotFoundError
 

@@ -1,0 +1,184 @@
+"""Clean-up on a schedule: it sweeps, spreads, survives a failing store, and stops when told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from session_mw import AsyncSessionService, CleanupTask, CleanupThread, SessionService, StoreError
+from session_mw import cleanup as module
+from session_mw.stores.memory import MemoryStore
+from session_mw.testing import Clock, FaultyStore
+
+SOON = 0.001  # seconds
+WAIT = 20
+
+
+class Swept:
+    """What ``on_sweep`` was told, and a way to wait for so many sweeps."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self._more = threading.Condition()
+
+    def __call__(self, count: int) -> None:
+        with self._more:
+            self.counts.append(count)
+            self._more.notify_all()
+
+    def wait(self, sweeps: int) -> list[int]:
+        with self._more:
+            assert self._more.wait_for(lambda: len(self.counts) >= sweeps, WAIT)
+            return self.counts[:sweeps]
+
+    async def await_(self, sweeps: int) -> list[int]:
+        return await asyncio.to_thread(self.wait, sweeps)
+
+
+def expired_sessions(store: Any, clock: Clock, count: int) -> Any:
+    service = SessionService(store=store, clock=clock)
+    for _ in range(count):
+        service.create_session("ada", lifetime=60)
+    clock.advance(60)
+    return service
+
+
+def test_a_thread_sweeps_in_batches_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 3)
+    clock, swept = Clock(), Swept()
+    service = expired_sessions(MemoryStore(clock=clock), clock, 7)
+    kept = service.create_session("ada")
+    sweeper = CleanupThread(service, every=SOON, jitter=0.5, on_sweep=swept)
+    before = threading.active_count()
+    with sweeper:
+        assert sweeper.start() is sweeper  # it runs already
+        assert threading.active_count() == before + 1
+        assert swept.wait(2) == [7, 0]
+    assert threading.active_count() == before
+    sweeper.stop()
+    told = len(swept.counts)
+    with sweeper:  # and again
+        swept.wait(told + 1)
+    assert service.list_sessions("ada") == [kept]
+
+
+def test_a_task_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 3)
+    clock, swept = Clock(), Swept()
+    store = MemoryStore(clock=clock)
+    expired_sessions(store, clock, 7)
+
+    async def main() -> None:
+        service = AsyncSessionService(store=store, clock=clock)
+        sweeper = CleanupTask(service, every=timedelta(milliseconds=1), on_sweep=swept)
+        async with sweeper:
+            assert sweeper.start() is sweeper
+            assert await swept.await_(2) == [7, 0]
+        await sweeper.stop()
+        assert len(asyncio.all_tasks()) == 1  # this one
+        told = len(swept.counts)
+        async with sweeper:
+            await swept.await_(told + 1)
+
+    asyncio.run(main())
+
+
+def test_a_long_wait_ends_at_once_when_told() -> None:
+    service = SessionService(store="memory:")
+    CleanupThread(service, every=1e6, jitter=1).start().stop()
+
+    async def main() -> None:
+        async with asyncio.timeout(WAIT):
+            await CleanupTask(AsyncSessionService(store="memory:"), every=1e6, jitter=1).start().stop()
+
+    asyncio.run(main())
+
+
+def test_a_stop_is_heeded_between_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 1)
+    calls: list[int] = []
+
+    class Endless:
+        def cleanup_expired_sessions(self, *, limit: int) -> int:
+            calls.append(limit)
+            sweeper._stopping.set()
+            return limit
+
+    sweeper = CleanupThread(Endless(), every=SOON)  # type: ignore[arg-type]
+    sweeper.start()
+    sweeper.stop()
+    assert len(calls) <= 1
+
+    class EndlessAsync:
+        async def cleanup_expired_sessions(self, *, limit: int) -> int:
+            calls.append(limit)
+            task._stopping.set()
+            return limit
+
+    async def main() -> None:
+        nonlocal task
+        calls.clear()
+        task = CleanupTask(EndlessAsync(), every=SOON, jitter=0)  # type: ignore[arg-type]
+        task.start()
+        running = task._task
+        assert running is not None
+        async with asyncio.timeout(WAIT):
+            await running
+        assert calls == [1]
+
+    task: Any = None
+    asyncio.run(main())
+
+
+def test_a_failing_store_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    clock, swept = Clock(), Swept()
+    store = FaultyStore(MemoryStore(clock=clock))
+    service = expired_sessions(store, clock, 1)
+    store.fail("purge", times=2)
+    with CleanupThread(service, every=SOON, on_sweep=swept):
+        assert swept.wait(1) == [1]
+    assert caplog.text.count("a clean-up failed") == 2
+
+    caplog.clear()
+    expired_sessions(store, clock, 1)
+    store.fail("purge", times=2)
+
+    async def main() -> None:
+        later = Swept()
+        async with CleanupTask(AsyncSessionService(store=store, clock=clock), every=SOON, on_sweep=later):
+            assert await later.await_(1) == [1]
+
+    asyncio.run(main())
+    assert caplog.text.count("a clean-up failed") == 2
+
+
+def test_workers_started_together_do_not_sweep_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = SessionService(store="memory:")
+    sweepers = [CleanupThread(service, every=1000, jitter=0.2) for _ in range(50)]
+    first = [sweeper._first() for sweeper in sweepers]
+    after = [sweeper._next() for sweeper in sweepers]
+    assert all(0 <= wait <= 200 for wait in first)
+    assert all(800 <= wait <= 1200 for wait in after)
+    assert len({*first, *after}) > 90
+    steady = CleanupThread(service, every=1000, jitter=0)
+    assert (steady._first(), steady._next()) == (0, 1000)
+    assert (CleanupThread(service)._every, CleanupThread(service)._jitter) == (3600, 0.1)
+
+
+@pytest.mark.parametrize("times", [{"every": 0}, {"every": -1}, {"every": float("nan")}, {"jitter": 2}, {"jitter": -1}])
+@pytest.mark.parametrize("face", [CleanupThread, CleanupTask])
+def test_times_that_cannot_be(face: Any, times: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="every"):
+        face(SessionService(store="memory:"), **times)
+
+
+def test_a_fault_is_a_fault() -> None:
+    """What is logged above would have been raised."""
+    store = FaultyStore(MemoryStore())
+    store.fail("purge")
+    with pytest.raises(StoreError):
+        SessionService(store=store).cleanup_expired_sessions()
