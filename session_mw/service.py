@@ -19,7 +19,7 @@ from .core.runners import arun, run
 from .core.state import State
 from .errors import ConfigurationError
 from .events import Events
-from .managers.service import ServiceFlows
+from .managers.service import Outside, ServiceFlows, WatchedOutside
 from .settings import Settings
 from .stores.faces import built, is_awaited, loop_faces, require_sync
 
@@ -42,6 +42,7 @@ class _Face:
         self._store: Any = self._face(built(config.store))
         self._flows = ServiceFlows(self._store, config, os.urandom)
         self._events = Events(config)
+        self._begin: type[State] = WatchedOutside if self._events.wanted else Outside
         self._ready = False
 
     @classmethod
@@ -87,10 +88,7 @@ class _Face:
         raise NotImplementedError
 
     def _state(self) -> State:
-        state = State(int(self._config.clock()))
-        if self._events.wanted:
-            state.tells = True
-        return state
+        return self._begin(int(self._config.clock()))
 
 
 class SessionService(_Face):

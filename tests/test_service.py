@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from harness import KEY, App, Browser
 
 from session_mw import (
@@ -1218,6 +1219,23 @@ def test_the_schema_cannot_drift(face: Any) -> None:
         "purpose": "Set *key* to ``fn(current value)`` (or ``fn(default)``) and return it; exact under concurrency.",
     }
     assert "extend_session" in schema["methods"]
+
+
+def test_the_page_tells_of_every_method_as_it_is() -> None:
+    page = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
+    for name in METHODS:
+        if name in ("initialize", "teardown"):
+            continue
+        parameters = [
+            each.replace(annotation=inspect.Parameter.empty)
+            for each in inspect.signature(getattr(SessionService, name)).parameters.values()
+            if each.name != "self"
+        ]
+        assert f"| `{name}{inspect.Signature(parameters)}` |" in page
+    for seed in ("createSession", "getSession", "updateSession", "extendSession", "destroySession", "listSessions"):
+        assert f"`{seed}(" in page
+    for path in (ROOT / "examples" / "service").glob("*.py"):
+        assert f"| `{path.name}` |" in page
 
 
 def test_its_repr_shows_no_secret(tmp_path: Path) -> None:

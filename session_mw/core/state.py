@@ -321,9 +321,9 @@ class State:
             storages = {name: codec.encode(data, name) for name, data in self.merged.items()}
         data = storages.get(DEFAULT_STORAGE, held)
         meta = self._overlay(base_meta, storages, fresh=base is None or self.wiped)
-        if data == _NOTHING and lifetime is None and not (meta.storages or meta.logins or meta.attempts):
-            if self.wiped or not self.outside:
-                return None
+        empty = data == _NOTHING and lifetime is None and not (meta.storages or meta.logins or meta.attempts)
+        if empty and (self.wiped or not self.outside):
+            return None
         owner, meta = self._owner(base, meta)
         unchanged = meta is base_meta and base is self.base and not self.wiped
         payload = join(data, self.rest if unchanged else write_meta(meta))

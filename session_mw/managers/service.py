@@ -46,7 +46,7 @@ from . import Opened, Random, Verdict
 from .claims import moved, objection, vetoed
 from .store import TRIES, StoreManager
 
-__all__ = ["PURGE_BATCH", "ServiceFlows"]
+__all__ = ["PURGE_BATCH", "Outside", "ServiceFlows", "WatchedOutside"]
 
 PURGE_BATCH = 1000
 """Records one purge takes, so that a sweep is made of short calls."""
@@ -54,6 +54,20 @@ PURGE_BATCH = 1000
 _EVER = 2**40  # seconds; past every deadline
 
 Data = dict[str, Any]
+
+
+class Outside(State):
+    """The state of a session that is acted on from outside a request."""
+
+    __slots__ = ()
+    outside = True
+
+
+class WatchedOutside(Outside):
+    """The same, where somebody listens to events."""
+
+    __slots__ = ()
+    tells = True
 
 
 class ServiceFlows:
@@ -76,9 +90,8 @@ class ServiceFlows:
         if lifetime is not None:
             state.lifetime = own_limit(lifetime, self._limits, "lifetime")
         if owner is not None:
-            random, application = self._random(LOGIN_RANDOM_BYTES), self._config.table_index
-            login = new_login(state.now, random, application, None, None, bound=False)
-            state.logins, state.owner, state.logged_in = {DEFAULT_STORAGE: login}, owner, True
+            login = new_login(state.now, self._random(LOGIN_RANDOM_BYTES), None, None, bound=False)
+            state.logins, state.owner, state.logged_in = {DEFAULT_STORAGE: login}, owner, login
             if self._config.owner_key is not None:  # there the app's own key is the login
                 live.setdefault(self._config.owner_key, owner)
         handle = yield from self._begin(state, live)
@@ -91,8 +104,8 @@ class ServiceFlows:
         new = yield from self._begin(state, self._adopt(state, record))
         if state.handle == new:
             return new
-        again = State(state.now)  # somebody else has just replaced it, and a client has that token
-        again.tells, again.events = state.tells, state.events
+        again = type(state)(state.now)  # somebody else has just replaced it, and a client has that token
+        again.events = state.events
         try:
             return (yield from self.regenerate(again, state.handle or id))
         finally:
@@ -101,7 +114,7 @@ class ServiceFlows:
     def _begin(self, state: State, live: Data) -> Flow[str]:
         """Write *live* under a new id that nobody can carry yet."""
         state.token = token = Token(mint(self._random(RANDOM_BYTES)).id, "")
-        state.rotating = state.outside = True
+        state.rotating = True
         yield from self._write(state, live)
         return token.id
 
@@ -212,7 +225,6 @@ class ServiceFlows:
         record = yield from self._live(state, id)
         live = self._adopt(state, record)
         edit(live)
-        state.outside = True
         if state.changed({DEFAULT_STORAGE: live}):
             yield from self._write(state, live)
         return live
