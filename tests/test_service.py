@@ -213,6 +213,18 @@ def test_what_is_not_there(service: Any, handle: Any) -> None:
         assert UNKNOWN.id not in str(caught.value)
 
 
+def test_only_ids_reach_the_store(clock: Clock) -> None:
+    store = FaultyStore(MemoryStore(clock=clock))
+    service = SessionService(store=store, clock=clock)
+    for handle in ("../../etc/passwd", UNKNOWN.text, UNKNOWN.id + "\n", ""):
+        assert service.get_session(handle) is None
+        assert service.destroy_session(handle) is False
+    service.authenticate(UNKNOWN.id)
+    assert store.count("load") == 0
+    assert service.get_session(UNKNOWN.id) is None
+    assert store.count("load") == 1
+
+
 # -- expiry --------------------------------------------------------------------------------------------------------
 
 
@@ -474,8 +486,10 @@ def test_destroy_is_idempotent_and_final(service: Any) -> None:
     assert service.destroy_session(handle) is False
     assert service.get_session(handle) is None
     assert service.list_sessions("ada") == []
-    with pytest.raises(SessionNotFoundError):
+    with pytest.raises(SessionNotFoundError) as caught:
         service.update_session(handle, {"a": 2})
+    assert type(caught.value) is SessionNotFoundError
+    assert store_under(service).load(handle).closed  # a straggler is still known for what it is
 
 
 def test_log_out_everywhere(service: Any) -> None:
