@@ -27,6 +27,7 @@ from .takeover import framework_keys
 
 __all__ = ["SessionBackend", "SessionMiddleware", "SessionUser", "StarletteSession", "session_of"]
 
+_BY_NAME: Any = None
 _DEFAULT_MAX_AGE = 14 * 24 * 60 * 60  # seconds, 14 days; Starlette's
 _THEIRS = {
     "cookie_name": "session_cookie",
@@ -104,7 +105,8 @@ class SessionMiddleware(asgi.SessionMiddleware):
 
     def __init__(
         self,
-        app: asgi.App,
+        app: asgi.App = _BY_NAME,
+        /,  # for type checkers, which would see a clash with *settings*; by name it works as well
         secret_key: str | Secret | bytes | Sequence[str | Secret | bytes] | None = None,
         session_cookie: str = "session",
         max_age: int | None = _DEFAULT_MAX_AGE,
@@ -117,6 +119,9 @@ class SessionMiddleware(asgi.SessionMiddleware):
         manager: Manager | None = None,
         **settings: Any,
     ) -> None:
+        app = settings.pop("app", app)
+        if app is _BY_NAME:
+            raise TypeError("SessionMiddleware() needs the app to wrap")
         if max_age is not None and type(max_age) is not int:
             raise ConfigurationError(f"max_age must be a whole number of seconds or None, not {max_age!r}")
         if "config" in settings:

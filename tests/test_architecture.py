@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "legacy": PURE,
     "refusal": {"errors", "exchange"},
     "access": FLOWS | {"exchange", "refusal"},
-    "guard": {"access", "errors"},
+    "guard": {"access", "errors", "refusal"},
     "service": FLOWS | {"events", "stores.faces"},
     "cleanup": {"service", "errors"},
     "headers": PURE,
