@@ -22,7 +22,7 @@ from msgspec import structs
 from ..core.operations import Outcome
 from ..core.record import Record
 from ..errors import ConfigurationError
-from . import closed_record
+from . import StoreStats, closed_record
 from .faces import Awaited
 from .url import StoreURL, options
 
@@ -148,6 +148,28 @@ class MemoryStore:
     def purge(self, now: int, limit: int) -> int:
         with self._lock:
             return self._purge(now, limit)
+
+    def stats(self, now: int) -> StoreStats:
+        """What is kept, as of *now*."""
+        with self._lock:
+            live = [record for record in self._live.values() if record.expires_at > now]
+            closed = sum(record.expires_at > now for record in self._closed.values())
+            kept = len(self._live) + len(self._closed)
+        created = [record.created_at for record in live]
+        return StoreStats(
+            live=len(live),
+            expired=kept - len(live) - closed,
+            closed=closed,
+            users=len({record.user_id for record in live} - {None}),
+            oldest=min(created, default=None),
+            newest=max(created, default=None),
+            payload_bytes=sum(len(record.payload) for record in live),
+        )
+
+    def count_expired(self, now: int) -> int:
+        """How many records ``purge`` would delete."""
+        with self._lock:
+            return sum(record.expires_at <= now for kept in (self._live, self._closed) for record in kept.values())
 
     def initialize(self) -> None:
         """Nothing to open."""

@@ -205,12 +205,12 @@ def test_every_look_up_goes_by_an_index(store):
         store.create(new_record(user_id=f"u{index % 3}", expires_at=NOW + index))
     plans = {}
     for name, statement in vars(sql).items():
-        if name in ("schema", "table", "columns", "create"):
+        if name in ("schema", "table", "columns", "create", "stats"):  # the last reads the whole table
             continue
         values = [None] * statement.count("?")
         rows = store._rows(f"EXPLAIN QUERY PLAN {statement}", tuple(values))
         plans[name] = [str(row[3]) for row in rows]
-    assert len(plans) == 13
+    assert len(plans) == 14
     for name, steps in plans.items():
         assert any("USING INDEX" in step or "USING COVERING INDEX" in step for step in steps), (name, steps)
         assert not any("SCAN" in step or "TEMP B-TREE" in step for step in steps), (name, steps)
