@@ -295,6 +295,12 @@ def test_all_other_settings_come_from_the_environment(url: str) -> None:
     assert run("sessions", "show", handle, "--data", env=env).exit_code == 0
 
 
+def test_a_directory_may_be_named_beside_its_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    name_store(monkeypatch, MemoryStore(), scheme="file")
+    env = {"SESSION_MW_STORE": "file:", "SESSION_MW_SAVE_PATH": "/somewhere"}
+    assert run("sessions", "list", "--user", "bob", env=env).exit_code == 0
+
+
 def test_interrupted_it_closes_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(MemoryStore):
         closed = False

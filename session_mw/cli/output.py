@@ -18,7 +18,6 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 __all__ = [
     "age", "as_json", "compact_json", "iso", "lines", "moment", "on_terminal", "pairs", "plain", "shown_url", "table",
@@ -58,7 +57,7 @@ def plain(value: object) -> str:
 
 def as_json(document: object) -> None:
     """Print *document* as JSON in ASCII. Bytes become base64; times ISO 8601; UUID and Decimal text; sets lists."""
-    click.echo(json.dumps(document, indent=2, default=_plainer).replace("\x7f", "\\u007f"))
+    click.echo(json.dumps(document, indent=2, default=_plainer))
 
 
 def compact_json(document: object) -> str:
@@ -92,7 +91,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Sequence[object]]]) ->
     for index, column in enumerate(columns):
         made.add_column(column, no_wrap=index == 0, overflow="fold")
     for row in rows:
-        made.add_row(*(Text("\n".join(map(plain, cell))) for cell in row))
+        made.add_row(*("\n".join(map(plain, cell)) for cell in row))
     _console().print(made)
 
 
@@ -105,11 +104,12 @@ def pairs(values: Mapping[str, object]) -> None:
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in values.items():
-        made.add_row(name, Text(plain(value)))
+        made.add_row(name, plain(value))
     _console().print(made)
 
 
 def _console() -> Console:
+    """A terminal on which what is shown is text, and never markup."""
     return Console(highlight=False, markup=False, emoji=False)
 
 
