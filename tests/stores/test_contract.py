@@ -15,7 +15,7 @@ from session_mw.stores.memory import MemoryStore
 from session_mw.testing import StoreContract
 from session_mw.testing.contract import new_record
 
-CASES = sorted(name for name in dir(StoreContract) if name.startswith("test_"))
+CASES = StoreContract.cases()
 
 
 def failing(make, tmp_path):
@@ -26,16 +26,23 @@ def failing(make, tmp_path):
             store = make()
             return store if is_awaited(store) else store.aio()
 
+    return failures(Kit(), tmp_path)
+
+
+def failures(kit, tmp_path):
+    """The cases of *kit* that fail."""
     failed = {}
-    for name in CASES:
+    for name in kit.cases():
         directory = tmp_path / name
         directory.mkdir()
         try:
-            getattr(Kit(), name)(directory)
+            getattr(kit, name)(directory)
         except AssertionError as error:
             failed[name.removeprefix("test_")] = error
     assert all(map(str, failed.values())), "a case fails without a word"
     assert all("face of the store" in error.__notes__[0] for error in failed.values())
+    for name, error in failed.items():
+        print(f"{name}: {error}")
     return set(failed)
 
 
