@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..core.operations import Create, Delete, Flow, Load, Outcome, Save
+from ..core.operations import Create, Delete, Load, Outcome, Save
 from ..core.record import Record
 from .face import Face, Faces, case
 from .samples import NOW, assert_listed, assert_record, following, new_record, once, turn
