@@ -35,7 +35,8 @@ YEAR_2200 = 7_258_118_400
 PAYLOADS = (
     b"", b"\0", b"\n", b"\r", b" ", b"a ", b"a\r\nb\n", b"\0a\0", b"0", b"007", b"1e3", b"true", b"null", b"NULL",
     b"'; --", b"\\", b"\\x00", b"\\000", b"%s %(a)s :a ? $1 {}", b"\xff\xfe", b"\xef\xbb\xbf{}", b"\xed\xa0\x80",
-    b"\x1f\x8b\x08", b"\x80\x04.", b"END\r\n", b"$-1\r\n", bytes(range(256)), bytes(range(255, -1, -1)) * 17, b"m" * 70_000,
+    b"\x1f\x8b\x08", b"\x80\x04.", b"END\r\n", b"$-1\r\n", bytes(range(256)), bytes(range(255, -1, -1)) * 17,
+    b"m" * 70_000,
 )  # fmt: skip
 """Payloads that one backend, driver or protocol or another takes for text, a number, a template or its own marks."""
 LARGEST = 4 * 2**20
@@ -161,8 +162,8 @@ class RecordCases(Faces):
             changed = following(found, created_at=moment, absolute_expires_at=moment + 2, lifetime=moment)
             face.ask(Save(changed, found.version))
             found = face.ask(Load(record.id))
-            times = (found.created_at, found.absolute_expires_at, found.lifetime)
-            assert times == (moment, moment + 2, moment), f"saved with {moment}, a record has {times}"
+            kept = (found.created_at, found.absolute_expires_at, found.lifetime)
+            assert kept == (moment, moment + 2, moment), f"saved with {moment}, a record has {kept}"
             face.ask(Close(record.id, found.version, until=moment))
             found = face.ask(Load(record.id))
             assert found.expires_at == moment, f"closed until {moment}, a record expires at {found.expires_at}"
