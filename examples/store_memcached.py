@@ -42,22 +42,27 @@ class MemcachedStore:
         self._server = server
         self._prefix = prefix
         self._timeout = timeout
-        self._client: PooledClient | None = None
-        self._pid = 0
+        self._inherited: PooledClient | None = None
+        self._open()
 
     def __repr__(self) -> str:
         return f"<MemcachedStore {self._server}>"
 
+    def _open(self) -> None:
+        wait = self._timeout
+        self._client = PooledClient(
+            self._server, connect_timeout=wait, timeout=wait, no_delay=True, default_noreply=False
+        )
+        self._pid = os.getpid()
+
     # The one place that talks to the server, and that says its faults in our words.
 
-    def _ask(self, command: str, *arguments: Any, **options: Any) -> Any:
-        if self._client is None or self._pid != os.getpid():  # a fork must not share its parent's connections
-            self._client = PooledClient(
-                self._server, connect_timeout=self._timeout, timeout=self._timeout, no_delay=True, default_noreply=False
-            )
-            self._pid = os.getpid()
+    def _ask(self, command: str, *arguments: Any) -> Any:
+        if self._pid != os.getpid():  # a fork must not speak on its parent's connections, nor close them
+            self._inherited = self._client
+            self._open()
         try:
-            return getattr(self._client, command)(*arguments, **options)
+            return getattr(self._client, command)(*arguments)
         except (MemcacheError, OSError) as error:
             raise StoreError(f"memcached at {self._server}: {error}") from error
 
@@ -147,9 +152,8 @@ class MemcachedStore:
         self._ask("version")
 
     def teardown(self) -> None:
-        if self._client is not None and self._pid == os.getpid():
-            self._client.close()
-        self._client = None
+        if self._pid == os.getpid():
+            self._client.close()  # a later call opens another
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import hashlib
+import textwrap
 import time
 
 import pytest
 from asgi_driver import Client, handler
+from conftest import ROOT
 from msgspec import structs
+from test_docs import blocks
 from wsgi_driver import WSGIClient
 
 from examples.store_memcached import GRACE, PAYLOAD_LIMIT, MemcachedStore
@@ -136,3 +140,17 @@ def test_it_keeps_the_sessions_of_a_wsgi_app(store):
 
     client = WSGIClient(WSGISessionMiddleware(app, store=store))
     assert [client.get().text for _ in range(3)] == ["1 False", "2 True", "3 True"]
+
+
+def test_the_page_about_it_shows_it_as_it_is():
+    page = (ROOT / "docs" / "writing-a-store.md").read_text(encoding="utf-8")
+    example = (ROOT / "examples" / "store_memcached.py").read_text(encoding="utf-8")
+    shown = [
+        textwrap.indent(textwrap.dedent(ast.get_source_segment(code, method, padded=True)), "    ")
+        for code in (block.text for block in blocks(page) if block.language == "python")
+        for cls in ast.parse(code).body
+        if isinstance(cls, ast.ClassDef) and cls.name in ("MemcachedStore", "TalkingStore")
+        for method in cls.body
+    ]
+    assert len(shown) == 3
+    assert [method for method in shown if method not in example] == []

@@ -186,13 +186,13 @@ class ProcessCases(Faces):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # other threads: the child touches nothing of theirs
             pid = os.fork()
-        if pid:
-            os.close(told[1])
-            os.close(go[0])
-            return Running(pid, told[0], go[1])
-        os.close(told[0])
-        os.close(go[1])
-        self._be_child(face, work, Child(number, told[1], go[0]))
+        if not pid:
+            os.close(told[0])
+            os.close(go[1])
+            self._be_child(face, work, Child(number, told[1], go[0]))
+        os.close(told[1])
+        os.close(go[0])
+        return Running(pid, told[0], go[1])
 
     def _be_child(self, face: Face, work: Callable[[Face, Child], None], child: Child) -> NoReturn:
         gc.disable()  # what is garbage here may be a connection of the parent's
