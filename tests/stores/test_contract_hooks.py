@@ -325,7 +325,7 @@ class Indexed(MemoryStore):
     def lose(self, one):
         record = self._live[one]
         del self._live[one]
-        self._unlist(record)
+        self._unlist(record.user_id, record.id)
 
 
 class ForgetsOwner(Indexed):
