@@ -25,7 +25,7 @@ __all__ = ["Face", "Faces", "case"]
 class Face:
     """One face of a store, made to answer: ``ask`` it an operation, ``play`` a flow, let flows run ``together``.
 
-    ``store`` is the object the face belongs to, ``directory`` the one it was made in.
+    ``store`` is the object the face belongs to, ``directory`` the one it was made in; ``awaited``: its kind.
     """
 
     def __init__(self, name: str, store: Any, hooks: Hooks, directory: Path) -> None:
@@ -35,7 +35,8 @@ class Face:
         self.can_rotate: bool = store.can_rotate
         self.can_list = hooks.can_list
         self._asked = store.inline() if name == "inline" else store.aio() if name == "aio" else store
-        self._runner = asyncio.Runner() if is_awaited(self._asked) else None
+        self.awaited = is_awaited(self._asked)
+        self._runner = asyncio.Runner() if self.awaited else None
 
     def ask(self, operation: Operation) -> Any:
         """The answer."""

@@ -36,10 +36,6 @@ from .samples import NOW, following, new_record, once, turn
 
 __all__ = ["OverlapCases"]
 
-End = tuple[list[str], list[Any], list[list[Record]]]
-"""The answers, as words; what is there, record by record; what is listed, user by user."""
-
-USERS = ("alice", "bob", "mallory")
 DUE = 1_000_000  # before any other record of these cases
 MOST_COMMANDS = 12  # of one call that are tried
 STUCK = 60  # seconds
@@ -53,7 +49,16 @@ class Pair(NamedTuple):
     calls: tuple[Callable[[Face], Flow[Any]], Callable[[Face], Flow[Any]]]
     others: tuple[str, ...] = ()  # ids that the calls may make
     needs: str = ""
+    users: tuple[str, ...] = ("alice", "bob")  # whose listings are looked at
     fresh: bool = False
+
+
+class End(NamedTuple):
+    """How two calls ended: the answers, as words; what is there, record by record; what is listed, user by user."""
+
+    told: list[str]
+    records: list[Any]
+    listed: list[list[Record]]
 
 
 def pairs() -> Iterator[Pair]:
@@ -67,7 +72,8 @@ def pairs() -> Iterator[Pair]:
 
     record = new_record()
     rival = new_record(record.id, user_id="mallory", payload=b"rival")
-    yield Pair("create and create", record, (asks(Create(record)), asks(Create(rival))), fresh=True)
+    calls = (asks(Create(record)), asks(Create(rival)))
+    yield Pair("create and create", record, calls, users=("alice", "mallory"), fresh=True)
     record = new_record()
     yield Pair("create and delete", record, (asks(Create(record)), asks(Delete(record.id))), fresh=True)
 
@@ -86,8 +92,8 @@ def pairs() -> Iterator[Pair]:
     for first, one in enumerate(names):
         for other in names[first:]:
             record = new_record()
-            calls = writes(record)
-            yield Pair(f"{one} and {other}", record, (calls[one], calls[other]))
+            both = writes(record)
+            yield Pair(f"{one} and {other}", record, (both[one], both[other]))
     for one in names:
         record, new = new_record(), new_record()
         yield Pair(f"rotate and {one}", record, (rotates(record, new), writes(record)[one]), (new.id,))
@@ -114,7 +120,7 @@ class OverlapCases(Faces):
     def test_overlapping_calls_end_as_one_after_the_other(self, face: Face) -> None:
         for pair in self._pairs():
             orders = _orders(face, pair)
-            for way in (1, -1):  # who is called first
+            for way in (1, -1) if face.awaited else (1,):  # which task begins; threads begin as they like
                 _prepare(face, pair)
                 answers = face.together([call(face) for call in pair.calls[::way]])
                 _judge(face, pair, orders, answers[::way])
@@ -244,9 +250,9 @@ def _end(face: Face, pair: Pair, answers: list[Any]) -> End:
         if record is not None and record.closed:  # only these are promised of it
             record = ("closed", record.digest, record.expires_at, record.successor)
         records.append(record)
-    listed = [face.ask(ListUser(user)) for user in USERS] if face.can_list else []
+    listed = [face.ask(ListUser(user)) for user in pair.users] if face.can_list else []
     _forget(face, pair)
-    return told, records, listed
+    return End(told, records, listed)
 
 
 def _forget(face: Face, pair: Pair) -> None:
@@ -255,13 +261,11 @@ def _forget(face: Face, pair: Pair) -> None:
 
 
 def _words(end: End) -> str:
-    told, records, listed = end
     shown = []
-    for record in records:
+    for record in end.records:
         if isinstance(record, Record):
             shown.append(f"version {record.version} of {record.user_id}")
         else:
             shown.append("nothing" if record is None else "a closed record")
-    if listed:
-        shown += [f"{len(found)} listed for {user}" for user, found in zip(USERS, listed, strict=True)]
-    return f"{' and '.join(told)} with {', '.join(shown)}"
+    shown += [f"{len(records)} listed" for records in end.listed]
+    return f"{' and '.join(end.told)} with {', '.join(shown)}"

@@ -31,7 +31,7 @@ __all__ = ["PurgeCases"]
 
 DUE = NOW - 100
 YEAR_2200 = 7_258_118_400
-MANY = 230  # more than a batch of most stores
+MANY = 130  # more than a batch of most stores
 
 
 class PurgeCases(Faces):
