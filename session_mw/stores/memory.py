@@ -12,6 +12,7 @@ Readers take no lock: a record is immutable, and one that is being closed is in 
 from __future__ import annotations
 
 import heapq
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -32,8 +33,8 @@ __all__ = ["MemoryStore", "from_url"]
 class MemoryStore:
     """A bounded store in memory. *max_sessions*: live records kept; *clock*: Unix seconds, for eviction only.
 
-    Safe for threads. Each process has its own, so it cannot serve several workers. Raises ConfigurationError for a
-    bound below 1.
+    Safe for threads. Each process has its own, so it cannot serve several workers; when there seem to be several, the
+    middleware says so in the log at start-up (``built_in``: the pid). Raises ConfigurationError for a bound below 1.
     """
 
     can_rotate = True
@@ -41,6 +42,7 @@ class MemoryStore:
     def __init__(self, max_sessions: int = 100_000, *, clock: Callable[[], float] = time.time) -> None:
         if type(max_sessions) is not int or max_sessions < 1:
             raise ConfigurationError(f"max_sessions must be a whole number of at least 1, not {max_sessions!r}")
+        self.built_in = os.getpid()
         self._max = max_sessions
         self._clock = clock
         self._lock = threading.Lock()

@@ -1,0 +1,40 @@
+"""Every store there is, by URL: for tests of what must hold whatever the store.
+
+A store joins by a line in ``STORES``. *url* is given the test's ``request`` and an empty directory, and names a store
+that is empty and nobody else's; a server comes from ``request.getfixturevalue``. *named* gives two names for the same
+backend, as one app beside another; ``None`` where a store has no names. *kinds*: the middlewares it can serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+
+class StoreUnderTest(NamedTuple):
+    url: Callable[[pytest.FixtureRequest, Path], str]
+    named: Callable[[pytest.FixtureRequest, Path], tuple[str, str]] | None = None
+    kinds: tuple[str, ...] = ("asgi", "wsgi")
+
+
+STORES: dict[str, StoreUnderTest] = {
+    "memory": StoreUnderTest(lambda request, directory: "memory:"),
+    "sqlite": StoreUnderTest(
+        lambda request, directory: f"sqlite:///{directory}/s.db",
+        lambda request, directory: (f"sqlite:///{directory}/s.db?table=one", f"sqlite:///{directory}/s.db?table=two"),
+    ),
+}
+
+
+def every_store(*, named: bool = False) -> Any:
+    """A parametrisation: each store with each middleware it can serve, as ``store_name`` and ``kind``."""
+    pairs = [
+        pytest.param(name, kind, id=f"{name}-{kind}")
+        for name, store in STORES.items()
+        for kind in store.kinds
+        if store.named is not None or not named
+    ]
+    return pytest.mark.parametrize(("store_name", "kind"), pairs)
