@@ -412,15 +412,15 @@ async def shielded(work: Awaitable[T]) -> T:
 def build_manager(config: SessionConfig) -> Manager:
     """The manager *config* asks for: a store, else a secret. Raises ``ConfigurationError`` with neither."""
     if config.store is not None:
-        return StoreManager(_open_store(config.store))
+        return StoreManager(_open_store(config.store, config.save_path))
     if config.keys is not None:
         return CookieManager()
     raise missing_home_error()
 
 
-def _open_store(store: Any) -> Any:
+def _open_store(store: Any, save_path: str | None = None) -> Any:
     if isinstance(store, str):
         from .stores.url import store_from_url
 
-        return store_from_url(store)
+        return store_from_url(store, save_path=save_path)
     return store
