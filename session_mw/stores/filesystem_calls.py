@@ -23,7 +23,7 @@ from msgspec import structs
 
 from ..core.operations import Outcome
 from ..core.record import Record
-from ..errors import StoreBusyError
+from ..errors import StoreBusyError, StoreError
 from . import closed_record
 from .filesystem_format import DamagedError, encode, is_name, name_of
 from .filesystem_tree import Tree, Work, told
@@ -174,9 +174,15 @@ class Calls:
                 directory = work.open(user, shard)
             except FileNotFoundError:
                 return 0
-            for name in self._marked(directory):
-                if name != spared:
-                    count += self._delete_of(user_id, directory, name)
+            try:
+                for name in self._marked(directory):
+                    if name != spared:
+                        count += self._delete_of(user_id, directory, name)
+            except StoreBusyError as error:
+                if not count:
+                    raise
+                reason = f"{count} sessions were deleted, then another writer held the lock for too long; call again"
+                raise StoreError(f"{self.tree.root}: {reason}") from error
             _remove_empty(user, shard)
         return count
 

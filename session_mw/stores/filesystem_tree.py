@@ -114,12 +114,9 @@ class Tree:
 
     def prepare(self, wait: float) -> None:
         """Make what is missing, refuse what is not ours. Raises OSError, StoreError."""
-        try:
+        self._look_above()
+        with suppress(FileExistsError):
             Path(self.root).mkdir(0o700)
-        except FileExistsError:
-            pass
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.root}: create the directory above it, or pass another") from error
         with Work(self, wait) as work:
             root: int = work.lock_root()
             there = set(os.listdir(root)) - {_NEW}
@@ -131,6 +128,15 @@ class Tree:
             elif _read(root, "format", len(FORMAT) + 1) != FORMAT:
                 raise StoreError(f"{self.root}: is a session store of another format; pass another directory")
         self.ready = True
+
+    def _look_above(self) -> None:
+        try:
+            mode = Path(self.root).parent.stat().st_mode
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.root}: create the directory above it, or pass another") from error
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            reason = "others may write to the directory above it, and put another in its place"
+            raise StoreError(f"{self.root}: {reason}; take that from them (chmod o-w), or pass another")
 
     def _settle_above(self) -> None:
         if self.durable:
@@ -278,11 +284,8 @@ class Work:
 
     def write(self, shard: int, name: str, data: bytes) -> None:
         """Make or replace a file in a locked directory, whole. The marks made before it are on disk before it is."""
-        try:
-            descriptor = os.open(_NEW, _CREATE | os.O_EXCL, 0o600, dir_fd=shard)
-        except FileExistsError:  # a writer was killed; it no longer has the lock, and we do
-            os.unlink(_NEW, dir_fd=shard)
-            descriptor = os.open(_NEW, _CREATE | os.O_EXCL, 0o600, dir_fd=shard)
+        self.remove(shard, _NEW)  # what a killed writer left: it no longer has the lock, and we do
+        descriptor = os.open(_NEW, _CREATE | os.O_EXCL, 0o600, dir_fd=shard)
         try:
             try:
                 left = memoryview(data)

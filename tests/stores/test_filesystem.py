@@ -236,14 +236,14 @@ def test_a_durable_write_is_on_disk_before_it_is_answered(root, monkeypatch):
         return done.copy()
 
     record, new = new_record(), new_record()
-    written = ["sync new", "rename", "sync records-"]
-    created = ["sync sessions", "sync sessions", "sync new", "sync users-", "sync ", "rename", "sync records-"]
+    written = ["unlink", "sync new", "rename", "sync records-"]
+    created = ["sync sessions", "sync sessions", "unlink", "sync new", "sync users-", "sync ", *written[-2:]]
     assert steps(lambda: store.create(record)) == created, "new shards, a new user"
     assert steps(lambda: store.save(structs.replace(record, version=2), 1)) == written
     assert steps(lambda: store.touch(record.id, NOW + 9, NOW + 9999)) == []
     rotated = steps(lambda: store.rotate(new, record.id, 2, until=NOW + 60))
     rotated = [step for step in rotated if step != "sync sessions"]
-    assert rotated == ["sync new", "sync ", "rename", "sync records-", *written, "unlink"]
+    assert rotated == ["unlink", "sync new", "sync ", *written[-2:], *written, "unlink"]
     assert steps(lambda: store.delete(new.id)) == ["unlink", "sync records-", "unlink"]
     assert store.load(record.id).closed
 
@@ -310,6 +310,15 @@ def test_a_directory_that_others_may_write_to_is_refused(root):
             FilesystemStore(root).initialize()
         assert list(root.iterdir()) == []
     root.chmod(0o750)
+    FilesystemStore(root).initialize()
+
+
+def test_a_directory_that_others_may_replace_is_refused(root):
+    root.parent.chmod(0o777)
+    with pytest.raises(StoreError, match="others may write to the directory above it, and put another in its place"):
+        FilesystemStore(root).initialize()
+    assert not root.exists()
+    root.parent.chmod(0o1777)  # as /tmp, where everybody may only rename what is theirs
     FilesystemStore(root).initialize()
 
 
@@ -745,6 +754,30 @@ def test_a_lock_that_is_not_free_in_time(root, store):
     assert store.list_user("alice") == [record]
 
 
+def test_delete_user_that_cannot_go_on_says_what_it_did(root, store):
+    for prefix in "abcdefgh":
+        store.create(new_record(prefix * 24))
+    last = sorted(marks(root))[-1]
+    with (
+        Locked(root / f"records-{last[:2]}"),
+        pytest.raises(StoreError, match="7 sessions were deleted, then") as caught,
+    ):
+        store.delete_user("alice")
+    assert not isinstance(caught.value, StoreBusyError), "which would mean that nothing was changed"
+    assert isinstance(caught.value.__cause__, StoreBusyError)
+    assert store.delete_user("alice") == 1
+
+
+def test_a_lock_ends_with_its_call_whoever_has_a_copy(root, store):
+    """Such as a child that was forked in C, where nothing could close it."""
+    record = new_record()
+    store.create(record)
+    with Work(store.tree, 0) as work:
+        copy = os.dup(work.lock("records", file_of(root, record.id).name))
+    assert store.touch(record.id, NOW + 1, NOW + 9000)
+    os.close(copy)
+
+
 def test_listing_waits_for_what_moves_a_users_sessions(root, store):
     store.create(new_record())
     (shard,) = root.glob("users-*")
@@ -933,6 +966,28 @@ def test_a_crash_in_a_rotation_leaves_the_old_or_both(root, store, monkeypatch):
         listed = {record.id for record in store.list_user("alice")}
         assert listed == ({old.id} if count == 1 else {old.id, new.id})
         store.delete_user("alice")
+
+
+def test_what_a_killed_writer_left_is_not_written_into(root, store):
+    record = new_record()
+    store.create(record)
+    (file_of(root, record.id).parent / "new").write_bytes(b"x" * 20_000)
+    changed = structs.replace(record, version=2)
+    assert store.save(changed, 1) is Outcome.SAVED
+    assert store.load(record.id) == changed
+
+
+def test_a_crash_in_a_sweep_leaves_no_record_without_a_mark(root, store, monkeypatch):
+    record = new_record(expires_at=NOW)
+    store.create(record)
+    store.touch(record.id, NOW, NOW + 9000)
+    for step in ("mark", "remove"):
+        with monkeypatch.context() as patch:
+            crash_at(patch, Work, step)
+            with pytest.raises(Crash):
+                store.purge(NOW, 5)
+        assert deadlines(root) == {file_of(root, record.id).name: {NOW} if step == "mark" else {NOW, NOW + 9000}}
+    assert store.purge(NOW + 9000, 5) == 1
 
 
 def test_a_listing_reads_the_sessions_of_one_user(store, monkeypatch):
