@@ -219,7 +219,6 @@ def test_the_file_is_laid_out_as_the_docs_say(root, store):
 def test_a_durable_write_is_on_disk_before_it_is_answered(root, monkeypatch):
     """What was written before a rename is synced before it, and the directory after it; a touch waits for nothing."""
     store = FilesystemStore(root)
-    store.initialize()
     done = []
     fsync, rename, unlink = os.fsync, os.rename, os.unlink
 
@@ -238,6 +237,8 @@ def test_a_durable_write_is_on_disk_before_it_is_answered(root, monkeypatch):
     record, new = new_record(), new_record()
     written = ["unlink", "sync new", "rename", "sync records-"]
     created = ["sync sessions", "sync sessions", "unlink", "sync new", "sync users-", "sync ", *written[-2:]]
+    above = f"sync {root.parent.name.rstrip('0123456789abcdef')}"
+    assert steps(store.initialize) == [*written[:-1], "sync sessions", above]
     assert steps(lambda: store.create(record)) == created, "new shards, a new user"
     assert steps(lambda: store.save(structs.replace(record, version=2), 1)) == written
     assert steps(lambda: store.touch(record.id, NOW + 9, NOW + 9999)) == []
@@ -571,6 +572,14 @@ def test_a_damaged_file_says_which_and_can_be_removed(root, store, spoil):
     assert store.load(bad.id) is None
     assert store.list_user("alice") == [good]
     assert marks(root) == {file_of(root, good.id).name}, "its mark is gone, too"
+
+
+def test_a_damaged_file_is_not_read_for_its_size(root, store):
+    record = new_record()
+    store.create(record)
+    os.truncate(file_of(root, record.id), 2**40)  # a hole; nobody has that much memory
+    with pytest.raises(StoreError, match=r"is damaged \(its body is incomplete\)"):
+        store.load(record.id)
 
 
 def test_a_touch_of_a_damaged_file_is_refused(root, store):
