@@ -29,7 +29,7 @@ from .managers import LEAVE, Manager, Opened, Verdict, is_flow
 from .managers.cookie import CookieManager
 from .managers.revocable import RevocableCookieManager
 from .managers.store import StoreManager
-from .stores.faces import built, is_awaited, loop_faces
+from .stores.faces import built, is_awaited, loop_faces, store_of
 from .workers import warn_of_several
 
 __all__ = ["Home", "SessionLayer", "build_manager", "shielded"]
@@ -416,9 +416,9 @@ async def shielded(work: Awaitable[T]) -> T:
 def build_manager(config: SessionConfig) -> Manager:
     """The manager *config* asks for: a store, else a secret. Raises ``ConfigurationError`` with neither."""
     if config.store is not None:
-        return StoreManager(built(config.store))
+        return StoreManager(store_of(config))
     if config.revocation is not None:
-        return RevocableCookieManager(built(config.revocation))
+        return RevocableCookieManager(built(config.revocation, table_index=config.table_index))
     if config.keys is not None:
         return CookieManager()
     raise missing_home_error()

@@ -233,7 +233,6 @@ def test_sealed_data_need_the_apps_settings(path: Path, url: str) -> None:
     for wrong in (
         {"SESSION_MW_STORE": url},
         settings | {"SESSION_MW_SECRET_KEY": generate_key()},
-        settings | {"SESSION_MW_TABLE_INDEX": "shop"},
     ):
         done = run("sessions", "show", handle, "--data", env=wrong)
         one_line(done, "SESSION_MW_ENCRYPTION", "SESSION_MW_SECRET_KEY", code=4)

@@ -18,7 +18,7 @@ from ..errors import ConfigurationError, StoreError
 from ..service import AsyncSessionService, SessionService
 from ..settings import scheme_of
 from ..stores import Inspectable
-from ..stores.faces import built, is_awaited
+from ..stores.faces import is_awaited, store_of
 from .output import shown_url
 from .program import STORE_FAILED, Failure
 
@@ -53,7 +53,7 @@ class Reached:
     def __init__(self, config: SessionConfig) -> None:
         self.url = shown_url(config.store)
         self.now = int(config.clock())
-        self.store: Any = built(config.store)
+        self.store: Any = store_of(config)
         awaited = is_awaited(self.store)
         config = config.replace(store=self.store, save_path=None)
         self.service: Any = AsyncSessionService(config) if awaited else SessionService(config)

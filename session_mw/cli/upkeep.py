@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import StoreError
 from ..stores import Inspectable, StoreStats
-from ..stores.faces import built
+from ..stores.faces import store_of
 from . import output
 from .program import EXIT_CODES, STORE_EXIT_CODES, STORE_FAILED, Failure
 from .reach import Reached, configured, json_option, reached, store_option
@@ -62,7 +62,7 @@ def stats(store: str | None, json: bool) -> None:
 def schema(store: str | None, json: bool) -> None:
     """Print what must be made before the store can be used: SQL for a database, nothing for others."""
     config = configured(store)
-    made: Any = built(config.store)
+    made: Any = store_of(config)
     sql: str | None = made.schema() if hasattr(made, "schema") else None
     if json:
         output.as_json({"store": output.shown_url(config.store), "sql": sql})

@@ -12,24 +12,35 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from operator import methodcaller
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from ..core.operations import AsyncStore, Outcome, Store
 from ..core.record import Record
 from ..errors import ConfigurationError, StoreBusyError
 
-__all__ = ["Awaited", "Call", "built", "is_awaited", "loop_faces", "require_async", "require_sync"]
+if TYPE_CHECKING:
+    from ..config import SessionConfig
+
+__all__ = ["Awaited", "Call", "built", "is_awaited", "loop_faces", "require_async", "require_sync", "store_of"]
 
 Call: TypeAlias = Callable[[Any], Any]
 """One call still to be made, given the store to make it on."""
 
 
-def built(store: Any) -> Any:
+def store_of(config: SessionConfig) -> Any:
+    """The store of *config*: what ``store``, ``save_path`` and ``table_index`` say together.
+
+    Raises ConfigurationError for a URL that names none.
+    """
+    return built(config.store, save_path=config.save_path, table_index=config.table_index)
+
+
+def built(store: Any, *, save_path: str | None = None, table_index: str = "default") -> Any:
     """*store*, or the one that a URL names. Raises ConfigurationError for a URL that names none."""
     if isinstance(store, str):
         from .url import store_from_url
 
-        return store_from_url(store)
+        return store_from_url(store, save_path=save_path, table_index=table_index)
     return store
 
 

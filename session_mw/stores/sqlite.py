@@ -108,8 +108,14 @@ class SQLiteStore(Calls):
 
 
 def from_url(url: StoreURL) -> SQLiteStore:
-    """The store of ``sqlite:///file``, options ``durable``, ``lock_timeout``, ``table``. Raises ConfigurationError."""
-    return SQLiteStore(file_path(url), **options(url, {"durable": flag, "lock_timeout": float, "table": str}))
+    """The store of ``sqlite:///file``, options ``durable``, ``lock_timeout``, ``table``. Raises ConfigurationError.
+
+    Without ``table``, an application of another ``table_index`` has a table of its own.
+    """
+    chosen = options(url, {"durable": flag, "lock_timeout": float, "table": str})
+    if url.table_index != "default":
+        chosen.setdefault("table", f"sessions_{url.table_index.replace('-', '_')}")
+    return SQLiteStore(file_path(url), **chosen)
 
 
 class _Inline(Calls):

@@ -17,6 +17,7 @@ from ..errors import ConfigurationError
 __all__ = ["SCHEMES", "StoreURL", "file_path", "flag", "options", "store_from_url"]
 
 SCHEMES: dict[str, str] = {
+    "file": "filesystem",
     "memory": "memory",
     "sqlite": "sqlite",
 }
@@ -31,14 +32,18 @@ class StoreURL(NamedTuple):
     path: str
     query: dict[str, str]
     text: str
+    table_index: str = "default"  # the application: stores that several may share keep theirs apart by it
 
     def __repr__(self) -> str:
         return f"<StoreURL {self.scheme}>"
 
 
-def store_from_url(url: str) -> AnyStore:
-    """The store that *url* names. Raises ConfigurationError for a scheme, option or value that nobody knows."""
-    from urllib.parse import parse_qsl, urlsplit
+def store_from_url(url: str, *, save_path: str | None = None, table_index: str = "default") -> AnyStore:
+    """The store that *url* names, of the application *table_index*; in the directory *save_path* where it is ``file:``.
+
+    Raises ConfigurationError for a scheme, option or value that nobody knows.
+    """
+    from urllib.parse import parse_qsl, quote, urlsplit
 
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
@@ -55,8 +60,13 @@ def store_from_url(url: str) -> AnyStore:
     query = dict(pairs)
     if len(query) != len(pairs):
         raise ConfigurationError(f"the {scheme}: URL gives an option twice")
+    path = parts.path
+    if save_path is not None:
+        if scheme != "file" or parts.netloc or path:
+            raise ConfigurationError("save_path is the directory of a file: URL that has no path")
+        path = "/" + quote(save_path, errors="surrogateescape")
     module = import_module(f".{SCHEMES[scheme]}", __package__)
-    store: AnyStore = module.from_url(StoreURL(scheme, parts.netloc, parts.path, query, url))
+    store: AnyStore = module.from_url(StoreURL(scheme, parts.netloc, path, query, url, table_index))
     return store
 
 

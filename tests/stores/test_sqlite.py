@@ -799,7 +799,6 @@ def program(name, path):
         "fork_and_group_commit",
         "foreign_fork",
         "spawned",
-        "killed",
         "import_is_light",
         "ends_untidily",
     ],
