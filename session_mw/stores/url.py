@@ -19,6 +19,15 @@ __all__ = ["SCHEMES", "StoreURL", "file_path", "flag", "options", "store_from_ur
 SCHEMES: dict[str, str] = {
     "memory": "memory",
     "sqlite": "sqlite",
+    "postgresql": "sql",
+    "postgresql+psycopg": "sql",
+    "postgresql+asyncpg": "sql",
+    "mysql": "sql",
+    "mysql+pymysql": "sql",
+    "mysql+asyncmy": "sql",
+    "mariadb": "sql",
+    "mariadb+pymysql": "sql",
+    "mariadb+asyncmy": "sql",
 }
 """Scheme -> module of this package."""
 
