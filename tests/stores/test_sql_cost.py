@@ -119,6 +119,7 @@ def test_nothing_scans(driver, databases):
         "list_user": (sql.list_user, (b"u7",), "_user"),
         "delete_user": (sql.delete_user, (b"u7", ""), "_user"),
         "purge": (sql.purge or sql.doomed, (NOW + 5, 10), "_expiry"),
+        "count_expired": (sql.count_expired, (NOW + 5,), "_expiry"),
     }
     for question, (statement, values, indexes) in questions.items():
         found = plan(databases, driver, store, statement.text, statement.bind(values))

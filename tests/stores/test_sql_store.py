@@ -13,12 +13,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from session_mw.errors import ConfigurationError, StoreError
-from session_mw.stores import sql
+from session_mw.stores import Inspectable, StoreStats, sql
 from session_mw.stores.faces import is_awaited, require_async, require_sync
 from session_mw.stores.sql import AsyncDatabaseStore, DatabaseStore, SyncDatabaseStore, ddl, session_table
 from session_mw.stores.sqlite import SQLiteStore
 from session_mw.stores.url import store_from_url
 from session_mw.testing.contract import new_record
+from session_mw.testing.samples import NOW
 
 
 @pytest.mark.parametrize(
@@ -338,4 +339,40 @@ def test_several_stores_on_one_engine_do_not_mix(databases):
     record = new_record()
     one.create(record)
     assert other.load(record.id) is None
+    engine.dispose()
+
+
+# for operators
+
+
+@pytest.mark.parametrize("driver", [*DRIVERS, "sqlite"])
+def test_it_can_be_looked_over(driver, databases, tmp_path):
+    engine = create_engine(f"sqlite:///{tmp_path}/s.db")
+    sqlite = driver == "sqlite"
+    store = databases.asked(DatabaseStore(engine, create=True)) if sqlite else databases.store(driver)
+    assert isinstance(store.store, Inspectable)
+    with pytest.raises(StoreError, match="no session table"):
+        store.open_existing()
+    assert store.stats(NOW) == StoreStats(
+        live=0, expired=0, closed=0, users=0, oldest=None, newest=None, payload_bytes=0
+    )
+    for fields in (
+        {"created_at": NOW - 300},
+        {"user_id": "Alice", "payload": b"\xff" * 5},
+        {"user_id": None, "payload": b""},
+        {"expires_at": NOW + 1},
+        {"expires_at": NOW, "created_at": NOW - 900, "user_id": "carol"},
+    ):
+        store.create(new_record(**{"payload": b"\0" * 10, **fields}))
+    for until in (NOW + 1, NOW):
+        record = new_record(user_id="dora", created_at=5)
+        store.create(record)
+        store.close(record.id, 1, until=until)
+    assert store.stats(NOW) == StoreStats(
+        live=4, expired=2, closed=1, users=2, oldest=NOW - 300, newest=NOW, payload_bytes=25
+    )
+    assert store.count_expired(NOW) == 2
+    assert store.purge(NOW, 10) == 2
+    assert store.count_expired(NOW) == 0
+    store.open_existing()
     engine.dispose()
