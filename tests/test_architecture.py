@@ -212,7 +212,7 @@ def complaints(module: str, source: str, modules: set[str]) -> list[str]:
         elif top not in sys.stdlib_module_names and top not in ANYWHERE:
             if top not in ONLY_IN:
                 wrong.append(f"{where} {top} has no line in ONLY_IN")
-            elif not within(module, ONLY_IN[top]):
+            elif not (within(module, ONLY_IN[top]) or within(family(module), ONLY_IN[top])):
                 wrong.append(f"{where} {top} belongs to {', '.join(sorted(ONLY_IN[top]))}")
     for node, _, function in walk(tree):
         name = dotted(node) if isinstance(node, ast.Name | ast.Attribute) else ""

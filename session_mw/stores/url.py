@@ -20,6 +20,15 @@ SCHEMES: dict[str, str] = {
     "file": "filesystem",
     "memory": "memory",
     "sqlite": "sqlite",
+    "postgresql": "sql",
+    "postgresql+psycopg": "sql",
+    "postgresql+asyncpg": "sql",
+    "mysql": "sql",
+    "mysql+pymysql": "sql",
+    "mysql+asyncmy": "sql",
+    "mariadb": "sql",
+    "mariadb+pymysql": "sql",
+    "mariadb+asyncmy": "sql",
 }
 """Scheme -> module of this package."""
 
