@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import pytest
 
@@ -20,7 +21,25 @@ class StoreUnderTest(NamedTuple):
     kinds: tuple[str, ...] = ("asgi", "wsgi")
 
 
+def _in_database(fixture: str, driver: str, *, kinds: tuple[str, ...] = ("asgi", "wsgi")) -> StoreUnderTest:
+    """A table of its own in the server of *fixture*."""
+
+    def url(request: pytest.FixtureRequest, directory: Path) -> str:
+        text: str = request.getfixturevalue(fixture).url(driver, query=f"?table=t_{uuid4().hex}&create=1")
+        return text
+
+    return StoreUnderTest(url, lambda request, directory: (url(request, directory), url(request, directory)), kinds)
+
+
 STORES: dict[str, StoreUnderTest] = {
+    "file": StoreUnderTest(
+        lambda request, directory: f"file:///{directory}/sessions?durable=0",
+        lambda request, directory: (f"file:///{directory}/one?durable=0", f"file:///{directory}/two?durable=0"),
+    ),
+    "postgresql": _in_database("postgres", "postgresql"),
+    "postgresql+asyncpg": _in_database("postgres", "postgresql+asyncpg", kinds=("asgi",)),
+    "mariadb": _in_database("mariadb", "mariadb"),
+    "mysql+asyncmy": _in_database("mariadb", "mysql+asyncmy", kinds=("asgi",)),
     "memory": StoreUnderTest(lambda request, directory: "memory:"),
     "sqlite": StoreUnderTest(
         lambda request, directory: f"sqlite:///{directory}/s.db",

@@ -87,7 +87,8 @@ def from_url(url: StoreURL) -> AnyStore:
     Its options are ours (``table``, ``table_index``, ``column_prefix``, ``create``, ``timeout``, ``pool_size``); any
     other is the driver's.
     """
-    store: AnyStore = DatabaseStore(url.text)
+    named: Options = {} if "table_index" in url.query else {"table_index": url.table_index}
+    store: AnyStore = DatabaseStore(url.text, **named)
     return store
 
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -25,7 +26,17 @@ def sqlite_url(tmp_path):
     return f"sqlite:///{tmp_path}/sessions.db"
 
 
-@pytest.fixture(params=["file_url", "sqlite_url"])
+@pytest.fixture
+def postgresql_url(postgres):
+    return postgres.url("postgresql", query=f"?table=t_{uuid4().hex}&create=1")
+
+
+@pytest.fixture
+def mariadb_url(mariadb):
+    return mariadb.url("mariadb", query=f"?table=t_{uuid4().hex}&create=1")
+
+
+@pytest.fixture(params=["file_url", "sqlite_url", "postgresql_url", "mariadb_url"])
 def url(request):
     return request.getfixturevalue(request.param)
 
