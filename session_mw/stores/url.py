@@ -14,11 +14,18 @@ from typing import Any, NamedTuple
 from ..core.operations import AnyStore
 from ..errors import ConfigurationError
 
-__all__ = ["SCHEMES", "StoreURL", "file_path", "flag", "options", "store_from_url"]
+__all__ = ["SCHEMES", "StoreURL", "file_path", "flag", "options", "read_url", "store_from_url"]
 
 SCHEMES: dict[str, str] = {
     "memory": "memory",
+    "redis": "redis",
+    "redis+cluster": "redis",
+    "redis+sentinel": "redis",
+    "rediss": "redis",
+    "rediss+cluster": "redis",
+    "rediss+sentinel": "redis",
     "sqlite": "sqlite",
+    "unix": "redis",
 }
 """Scheme -> module of this package."""
 
@@ -38,6 +45,14 @@ class StoreURL(NamedTuple):
 
 def store_from_url(url: str) -> AnyStore:
     """The store that *url* names. Raises ConfigurationError for a scheme, option or value that nobody knows."""
+    parts = read_url(url)
+    module = import_module(f".{SCHEMES[parts.scheme]}", __package__)
+    store: AnyStore = module.from_url(parts)
+    return store
+
+
+def read_url(url: str) -> StoreURL:
+    """*url* taken apart. Raises ConfigurationError for a scheme that nobody knows, or one that cannot be read."""
     from urllib.parse import parse_qsl, urlsplit
 
     scheme, colon, _ = url.partition(":")
@@ -55,9 +70,7 @@ def store_from_url(url: str) -> AnyStore:
     query = dict(pairs)
     if len(query) != len(pairs):
         raise ConfigurationError(f"the {scheme}: URL gives an option twice")
-    module = import_module(f".{SCHEMES[scheme]}", __package__)
-    store: AnyStore = module.from_url(StoreURL(scheme, parts.netloc, parts.path, query, url))
-    return store
+    return StoreURL(scheme, parts.netloc, parts.path, query, url)
 
 
 def options(url: StoreURL, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
