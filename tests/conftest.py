@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["servers.redis"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

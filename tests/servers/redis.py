@@ -5,6 +5,7 @@ No redis-cli: a Cluster is made by telling its nodes. Every wait is a bounded wa
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,25 +18,35 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from conftest import unused_port
-
-__all__ = ["redis_cluster", "redis_sentinel", "redis_server", "running"]
+__all__ = ["ClusterSet", "RedisServer", "SentinelSet"]
 
 SECONDS = 20
 
 
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 class RedisServer:
-    """A server on 127.0.0.1:``port``; ``stop()`` and ``start()`` at will. Empty at every start, unless it is a node."""
+    """A server on 127.0.0.1:``port`` and a unix socket; ``stop()`` and ``start()`` at will.
+
+    It forgets everything when it stops, unless *options* say ``appendonly yes``.
+    """
 
     def __init__(self, program: str, directory: Path, *options: str, sentinel: bool = False) -> None:
         self.port = unused_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.socket = f"unix://{directory / 'socket'}?db=1"
         self.process: subprocess.Popen[bytes] | None = None
         directory.mkdir()
         self._log = directory / "log"
         config = directory / "redis.conf"  # a sentinel writes into it
-        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {directory}", 'save ""', *options]
-        config.write_text("\n".join(line for line in lines if not (sentinel and line.startswith("save"))) + "\n")
+        common = [f"port {self.port}", "bind 127.0.0.1", f"dir {directory}"]
+        keeper = [] if sentinel else [f"unixsocket {directory / 'socket'}", 'save ""']
+        config.write_text("\n".join([*common, *keeper, *options]) + "\n")
         self._command = [program, str(config), *(["--sentinel"] if sentinel else [])]
 
     def start(self) -> None:
@@ -91,10 +102,8 @@ def redis_program(require_program: Callable[[str], str]) -> str:
 
 @pytest.fixture(scope="session")
 def redis_server(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One server for all tests: each has a ``table_index`` of its own. Also on a unix socket, ``socket``."""
-    directory = tmp_path_factory.mktemp("redis")
-    server = RedisServer(redis_program, directory / "single", f"unixsocket {directory / 'socket'}")
-    with running(server):
+    """One server for all tests: each has a ``table_index`` of its own."""
+    with running(RedisServer(redis_program, tmp_path_factory.mktemp("redis") / "single")) as server:
         yield server
 
 
