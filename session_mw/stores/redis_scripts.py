@@ -5,7 +5,8 @@ owner in the record's head, when it is given the beginning of such keys. A Clust
 there the beginning is empty and the index is a call of its own (``ENLIST``, ``ZREM``).
 
 Answers: 0 gone, 1 conflict, 2 done. Versions are compared as bytes, because Lua's numbers end at 2**53. All clocks
-here are the server's own, and only ever compared with what the same clock said before.
+here are the server's own, and only ever compared with what the same clock said before. What needs memory is written
+first: a full server refuses a script by its first write, and would let the later ones pass.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ end
 _ENLIST = """
 local function enlist(index, id, ttl)
   local now = tonumber(redis.call('TIME')[1])
-  redis.call('ZREMRANGEBYSCORE', index, '-inf', '(' .. now)
   redis.call('ZADD', index, now + ttl, id)
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', '(' .. now)
   if redis.call('TTL', index) < ttl then redis.call('EXPIRE', index, ttl) end
 end
 """

@@ -93,15 +93,16 @@ class Place(NamedTuple):
         kwargs = {**self.options, "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0)}
         if self.kind == "sentinel":
             manager = redis.sentinel.Sentinel(self.hosts, sentinel_kwargs=self._sentinel(kwargs), **kwargs, **self._tls())
-            client = manager.master_for(self.service)
+            pools = [manager.master_for(self.service).connection_pool]
+            pools += [sentinel.connection_pool for sentinel in manager.sentinels]
+        else:
+            pools = [redis.ConnectionPool(connection_class=self._connection_class(redis), **kwargs)]
 
-            def close() -> None:
-                client.close()
-                manager.close()
+        def close() -> None:
+            for pool in pools:  # other threads may be opening what they need now
+                pool.disconnect(inuse_connections=False)
 
-            return client.connection_pool, close
-        pool = redis.ConnectionPool(connection_class=self._connection_class(redis), **kwargs)
-        return pool, pool.close
+        return pools[0], close
 
     def apool(self) -> tuple[Any, Callable[[], Any]]:
         """The same for connections that are awaited. A batch has one time limit, so a connection needs none."""

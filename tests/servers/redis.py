@@ -53,7 +53,7 @@ class RedisServer:
         """Until it answers. Raises ``AssertionError`` with its log when it does not."""
         with self._log.open("ab") as out:
             self.process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        self.until(lambda client: client.ping(), "it does not answer")
+        self.until(_answers, "it does not answer")
 
     def until(self, holds: Callable[[Any], Any], otherwise: str) -> None:
         """Wait until *holds(client)*. Raises ``AssertionError`` with the log and *otherwise*."""
@@ -83,6 +83,14 @@ class RedisServer:
         if process is not None:
             process.kill()
             process.wait(10)
+
+
+def _answers(client: Any) -> bool:
+    try:
+        client.ping()
+    except redis.AuthenticationError:  # it asks for a password: it is there
+        pass
+    return True
 
 
 @contextmanager
@@ -198,12 +206,35 @@ class ClusterSet:
         with self.nodes[0].client() as client:
             for node, bus in zip(self.nodes[1:], self._buses[1:], strict=True):
                 client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        self.wait()
+
+    def wait(self) -> None:
+        """Until every node sees all slots served."""
         for node in self.nodes:
             node.until(_whole, "the Cluster does not come together")
 
     def stop(self) -> None:
         for node in self.nodes:
             node.stop()
+
+    def node_of(self, key: str) -> RedisServer:
+        """The node that serves *key*."""
+        with redis.RedisCluster("127.0.0.1", self.nodes[0].port) as client:
+            port = client.get_node_from_key(key).port
+        return next(node for node in self.nodes if node.port == port)
+
+    def move(self, key: str) -> None:
+        """Give the slot of *key*, with all keys in it, to another node."""
+        source = self.node_of(key)
+        target = self.nodes[self.nodes.index(source) - 1]
+        with source.client() as old, target.client() as new:
+            slot = old.execute_command("CLUSTER", "KEYSLOT", key)
+            old_id, new_id = (client.execute_command("CLUSTER", "MYID").decode() for client in (old, new))
+            new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
+            old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
+            old.execute_command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+            for client in (new, old):
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
 
 
 def _whole(client: Any) -> bool:
