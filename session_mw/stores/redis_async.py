@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from redis.exceptions import NoScriptError
@@ -82,16 +83,14 @@ class Batched:
         return checked(self._where, answer) if isinstance(answer, Exception) else answer
 
     async def close(self) -> None:
-        """Close this loop's connection; a later call opens a new one. Raises StoreError."""
+        """Close this loop's connection; a later call opens a new one."""
         made = self._loops.pop()
         if made is not None:
             batcher, close = made
-            try:
-                await batcher.close()
-                if close is not None:
+            await batcher.close()
+            if close is not None:
+                with suppress(*FAULTS):  # a farewell nobody answers
                     await close()
-            except FAULTS as error:
-                raise fault(self._where, error) from error
 
 
 class ClusteredAwaited:
@@ -143,10 +142,8 @@ class ClusteredAwaited:
         return await self._ask(work, reads=ask.reads)
 
     async def close(self) -> None:
-        """Close this loop's client if it is ours; a later call makes a new one. Raises StoreError."""
+        """Close this loop's client if it is ours; a later call makes a new one."""
         client = self._loops.pop()
         if client is not None and self._ours:
-            try:
+            with suppress(*FAULTS):
                 await client.aclose()
-            except FAULTS as error:
-                raise fault(self._where, error) from error

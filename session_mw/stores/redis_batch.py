@@ -76,7 +76,8 @@ class Batcher:
             await asyncio.wait([self._pump])
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.disconnect()
+            with suppress(RedisError, OSError):  # a farewell nobody answers
+                await connection.disconnect()
             await self._pool.release(connection)
 
     async def _run(self) -> None:

@@ -209,13 +209,10 @@ class Kept:
                 self._pool.release(kept.connection)
 
     def close(self) -> None:
-        """Give all connections back; later calls take new ones. Raises StoreError."""
+        """Give all connections back; later calls take new ones."""
         for kept in list(self._kept):
             self._give_back(kept)
-        try:
-            self._end()
-        except FAULTS as error:
-            raise fault(self._where, error) from error
+        self._end()
 
 
 class Clustered:
@@ -269,11 +266,8 @@ class Clustered:
         return self._ask(work, reads=ask.reads)
 
     def close(self) -> None:
-        """Close the client if it is ours; a later call makes a new one. Raises StoreError."""
+        """Close the client if it is ours; a later call makes a new one."""
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
-            try:
-                self._end(client)
-            except FAULTS as error:
-                raise fault(self._where, error) from error
+            self._end(client)

@@ -46,7 +46,12 @@ class StoreURL(NamedTuple):
 def store_from_url(url: str) -> AnyStore:
     """The store that *url* names. Raises ConfigurationError for a scheme, option or value that nobody knows."""
     parts = read_url(url)
-    module = import_module(f".{SCHEMES[parts.scheme]}", __package__)
+    try:
+        module = import_module(f".{SCHEMES[parts.scheme]}", __package__)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"a {parts.scheme}: URL needs the package {error.name}; install the extra of session_mw that brings it"
+        ) from error
     store: AnyStore = module.from_url(parts)
     return store
 

@@ -239,10 +239,12 @@ async def touches(awaited, id):
 
 def test_a_cluster_is_taught_again_too(cluster_store, redis_cluster):
     record = made(new_record(), cluster_store)
-    for node in redis_cluster.nodes:
-        with node.client() as client:
-            client.script_flush()
-    assert cluster_store.touch(record.id, NOW + 60, NOW + 7260) is True
+    for touched in (lambda: cluster_store.touch(record.id, NOW + 60, NOW + 7260), lambda: asyncio.run(touches(cluster_store.aio(), record.id))):
+        for node in redis_cluster.nodes:
+            with node.client() as client:
+                client.script_flush()
+        touched()
+    assert cluster_store.load(record.id).expires_at == NOW + 7263
 
 
 # what it leaves behind
