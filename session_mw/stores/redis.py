@@ -174,7 +174,7 @@ class RedisStore:
 class AsyncRedisStore:
     """``RedisStore``, awaited: *source* is a URL, or a client of ``redis.asyncio``, which belongs to one event loop.
 
-    What falls due in one tick of the event loop travels together, on one connection; a Cluster's client routes by itself.
+    What falls due in one tick of the event loop travels together, on one connection; a Cluster's client routes itself.
     """
 
     def __init__(

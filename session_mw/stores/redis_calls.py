@@ -13,7 +13,7 @@ and raises StoreError.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from logging import getLogger
 from typing import Any
 
@@ -169,8 +169,8 @@ class Calls:
         found: list[bytes] = yield Ask(scripts.LIST.call((index,), self._keys.record_head, user_id))
         return self._newest_first(user_id, found[::2], found[1::2])
 
-    def _newest_first(self, user_id: str, ids: list[bytes], values: list[bytes | None]) -> list[Record]:
-        records = [self.loaded(id.decode(), value) for id, value in zip(ids, values, strict=True)]
+    def _newest_first(self, user_id: str, ids: Sequence[bytes], values: Sequence[bytes | None]) -> list[Record]:
+        records = [self.loaded(name.decode(), value) for name, value in zip(ids, values, strict=True)]
         live = [one for one in records if one is not None and not one.closed and one.user_id == user_id]
         live.sort(key=lambda record: record.created_at, reverse=True)
         return live
@@ -266,13 +266,13 @@ class ClusterCalls(Calls):
         ids: list[bytes] = yield Ask(("ZRANGE", self._keys.user(user_id), 0, -1), reads=True)
         if not ids:
             return []
-        values = yield Values([self._keys.record(id.decode()) for id in ids])
+        values = yield Values([self._keys.record(name.decode()) for name in ids])
         return self._newest_first(user_id, ids, values)
 
     def delete_user(self, user_id: str, except_id: str | None) -> Flow[int]:
         count = 0
-        for id in (yield Ask(("ZRANGE", self._keys.user(user_id), 0, -1), reads=True)):
-            name = id.decode()
+        for found in (yield Ask(("ZRANGE", self._keys.user(user_id), 0, -1), reads=True)):
+            name = found.decode()
             if name != except_id:
                 key = self._keys.record(name)
                 done, user = yield Ask(scripts.DELETE.call((key,), b"", name, "", user_id))

@@ -21,8 +21,7 @@ from the activity last written to the deadline, and ``MARGIN`` on top. No key go
 from __future__ import annotations
 
 import re
-from struct import Struct
-from struct import error as StructError
+import struct
 
 import msgspec
 
@@ -33,16 +32,16 @@ from . import closed_record
 __all__ = ["MARGIN", "MAX_TTL", "UNSTORABLE", "Keys", "decode", "encode", "stamp", "ttl"]
 
 MARGIN = 300
-"""Seconds a key outlives its record's deadline: what the clocks of the hosts may differ by (Kerberos allows as much)."""
+"""Seconds a key outlives its record's deadline: what clocks of hosts may differ by (Kerberos allows as much)."""
 
 MAX_TTL = 2**31
 """Seconds; 68 years."""
 
-UNSTORABLE = (StructError, UnicodeEncodeError, OverflowError)
+UNSTORABLE = (struct.error, UnicodeEncodeError, OverflowError)
 """What packing a value raises that this layout cannot hold."""
 
 _LIVE, _CLOSED = 0x01, 0x81
-_HEAD = Struct(">QQQBH")
+_HEAD = struct.Struct(">QQQBH")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
@@ -51,7 +50,9 @@ class Keys:
 
     def __init__(self, table_index: str) -> None:
         if not isinstance(table_index, str) or not _NAME.fullmatch(table_index):
-            raise ConfigurationError(f"table_index {table_index!r} must be 1 to 32 of a-z, 0-9 and -, not beginning with -")
+            raise ConfigurationError(
+                f"table_index {table_index!r} must be 1 to 32 of a-z, 0-9 and -, not beginning with -"
+            )
         self.table_index = table_index
         self.record_head = f"{table_index}:{{"
         self.user_head = f"{table_index}:user:{{"
@@ -135,7 +136,7 @@ def decode(id: str, value: bytes) -> Record:
             )
         if kind == _CLOSED:
             return closed_record(id, value[27:middle], until=expires_at, successor=value[end:].decode() or None)
-    except (StructError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (struct.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError("not a record of format 1") from error
     raise ValueError("not a record of format 1")
 

@@ -6,7 +6,7 @@ Decided here:
   the command. How it is made (TLS, login, Sentinel, protocol) stays the pool's business.
 * A connection that broke, or was not read to the end, is closed. What only reads is asked once more on a new one; for
   a write nobody can know whether it was made, so that is a StoreError.
-* A connection that has rested is looked at before it is used: whatever the server closed meanwhile costs nobody a write.
+* A connection that has rested is looked at before it is used: what the server closed meanwhile costs no write.
 * A child of a fork leaves its parent's connections alone.
 * A Cluster routes by key, so there redis-py's client is asked. It must not repeat a write by itself.
 """
@@ -32,7 +32,7 @@ __all__ = ["Clustered", "Kept", "Replicas", "checked", "pack", "with_source"]
 
 REST = 0.05  # seconds
 
-pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
+pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 """The bytes of a command."""
 
 

@@ -31,8 +31,11 @@ from .url import StoreURL, flag, options
 
 __all__ = ["Place", "describe", "refuse_stale", "split_url"]
 
-_SECONDS = 5.0  # redis-py's own limit
+_Sentinel: Any = redis.sentinel.Sentinel  # these three have no types
+_AsyncSentinel: Any = redis.asyncio.sentinel.Sentinel
+_ClusterNode: Any = redis.cluster.ClusterNode
 
+_SECONDS = 5.0  # redis-py's own limit
 
 
 def _protocol(text: str) -> int:
@@ -92,7 +95,7 @@ class Place(NamedTuple):
         """A pool of connections that are called, and what closes it."""
         kwargs = {**self.options, "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0)}
         if self.kind == "sentinel":
-            manager = redis.sentinel.Sentinel(self.hosts, sentinel_kwargs=self._sentinel(kwargs), **kwargs, **self._tls())
+            manager = _Sentinel(self.hosts, sentinel_kwargs=self._sentinel(kwargs), **kwargs, **self._tls())
             pools = [manager.master_for(self.service).connection_pool]
             pools += [sentinel.connection_pool for sentinel in manager.sentinels]
         else:
@@ -110,7 +113,7 @@ class Place(NamedTuple):
         if self.kind == "sentinel":
             asked = self._sentinel(kwargs)
             kwargs["socket_timeout"] = None
-            manager = redis.asyncio.sentinel.Sentinel(self.hosts, sentinel_kwargs=asked, **kwargs, **self._tls())
+            manager = _AsyncSentinel(self.hosts, sentinel_kwargs=asked, **kwargs, **self._tls())
             client = manager.master_for(self.service)
 
             async def close() -> None:
@@ -124,7 +127,7 @@ class Place(NamedTuple):
 
     def cluster(self) -> Any:
         """A Cluster's client that is called; asks the cluster for its nodes at once."""
-        nodes = [redis.cluster.ClusterNode(host, port) for host, port in self.hosts]
+        nodes = [_ClusterNode(host, port) for host, port in self.hosts]
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
         return redis.cluster.RedisCluster(startup_nodes=nodes, retry=retry, **self.options, **self._tls())
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +86,8 @@ class RedisServer:
 
 
 def _answers(client: Any) -> bool:
-    try:
+    with suppress(redis.AuthenticationError):  # it asks for a password: it is there
         client.ping()
-    except redis.AuthenticationError:  # it asks for a password: it is there
-        pass
     return True
 
 

@@ -239,7 +239,9 @@ async def touches(awaited, id):
 
 def test_a_cluster_is_taught_again_too(cluster_store, redis_cluster):
     record = made(new_record(), cluster_store)
-    for touched in (lambda: cluster_store.touch(record.id, NOW + 60, NOW + 7260), lambda: asyncio.run(touches(cluster_store.aio(), record.id))):
+    called = lambda: cluster_store.touch(record.id, NOW + 60, NOW + 7260)  # noqa: E731
+    awaited = lambda: asyncio.run(touches(cluster_store.aio(), record.id))  # noqa: E731
+    for touched in (called, awaited):
         for node in redis_cluster.nodes:
             with node.client() as client:
                 client.script_flush()
@@ -439,10 +441,9 @@ def test_a_server_that_may_drop_sessions_is_told_of_once(new_redis, caplog):
     store.initialize()
     store.initialize()
     store.teardown()
-    assert messages(caplog) == [
-        f"Redis at 127.0.0.1:{server.port}/0: maxmemory-policy is 'allkeys-lru', so a full server drops sessions that "
-        "are in use; set it to noeviction"
-    ]
+    (message,) = messages(caplog)
+    assert message.startswith(f"Redis at 127.0.0.1:{server.port}/0: maxmemory-policy is 'allkeys-lru'")
+    assert message.endswith("set it to noeviction")
     assert caplog.records[0].levelno == logging.WARNING
 
 

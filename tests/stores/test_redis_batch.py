@@ -11,13 +11,13 @@ import threading
 import pytest
 import redis
 from msgspec import structs
+from stores.redis_gate import Gate
 
 from session_mw.core.operations import Outcome
 from session_mw.errors import StoreError
 from session_mw.stores import redis_batch
 from session_mw.stores.redis import AsyncRedisStore, RedisStore
 from session_mw.testing.contract import new_record
-from stores.redis_gate import Gate
 
 pytestmark = pytest.mark.anyio
 
@@ -236,7 +236,7 @@ async def test_what_the_server_closed_meanwhile_costs_no_write(gate, gated):
     for _ in range(3):
         connection = batcher(gated)._connection
         gate.hang_up()
-        while not await connection.can_read():  # until the loop has heard of it
+        while not await connection.can_read():  # noqa: ASYNC110  (until the loop has heard of it)
             await asyncio.sleep(0)
         assert await gated.touch(record.id, NOW + 60, NOW + 7260) is True
 
@@ -312,7 +312,7 @@ async def test_who_is_cancelled_while_the_server_thinks_is_forgotten(new_redis):
     server.process.send_signal(signal.SIGSTOP)
     try:
         first, second = (asyncio.create_task(store.load(record.id)) for _ in range(2))
-        while batcher(store)._queue or not batcher(store)._pumping:  # until it is on its way
+        while batcher(store)._queue or not batcher(store)._pumping:  # noqa: ASYNC110  (until it is on its way)
             await asyncio.sleep(0)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -341,7 +341,7 @@ def test_a_loop_that_is_shut_down_leaves_nobody_waiting(new_redis, recwarn):
         await store.load("n" * 24)
         server.process.send_signal(signal.SIGSTOP)
         tasks.extend(asyncio.create_task(store.load("n" * 24)) for _ in range(redis_batch.BATCH + 10))
-        while len(batcher(store)._queue) != 10:
+        while len(batcher(store)._queue) != 10:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
     try:
@@ -350,7 +350,7 @@ def test_a_loop_that_is_shut_down_leaves_nobody_waiting(new_redis, recwarn):
         server.process.send_signal(signal.SIGCONT)
     assert all(task.cancelled() for task in tasks)
     assert complaints == []
-    del store
+    store._line._loops._made.clear()
     gc.collect()
     assert [str(one.message) for one in recwarn] == [], "its connection was closed"
 

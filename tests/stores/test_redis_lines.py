@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 from msgspec import structs
+from stores.redis_gate import Gate
 
 from session_mw.core.operations import Outcome
 from session_mw.errors import StoreError
 from session_mw.stores import redis_sync
 from session_mw.stores.redis import RedisStore
 from session_mw.testing.contract import new_record
-from stores.redis_gate import Gate
 
 NOW = 1_700_000_000
 INDEXES = (f"lines{number}" for number in itertools.count())
@@ -357,7 +357,7 @@ def test_a_write_waits_for_a_replica(redis_sentinel, open_store):
 def test_a_write_that_too_few_have_is_a_fault(redis_sentinel, open_store):
     store = open_store(redis_sentinel.url, wait_replicas=2, wait_timeout=0.05)
     record = new_record()
-    with pytest.raises(StoreError, match="made the write, but [01] of 2 replicas have it"):
+    with pytest.raises(StoreError, match=r"made the write, but [01] of 2 replicas have it"):
         store.create(record)
     assert store.load(record.id) == record, "reading waits for nobody"
 
@@ -461,7 +461,8 @@ def test_a_node_that_is_away_is_told(redis_cluster, open_store):
 
 def test_a_cluster_that_is_not_there_is_told(free_port):
     store = RedisStore(f"redis+cluster://127.0.0.1:{free_port}")
-    for work in (lambda: store.load("n" * 24), lambda: asyncio.run(asked(store.aio().load, "n" * 24)), store.initialize):
+    awaited = store.aio()
+    for work in (lambda: store.load("n" * 24), store.initialize, lambda: asyncio.run(asked(awaited.load, "n" * 24))):
         with pytest.raises(StoreError, match="cannot be reached"):
             work()
     store.teardown()

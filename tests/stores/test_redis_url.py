@@ -55,7 +55,8 @@ def given(place):
         ),
         ("rediss+sentinel://a/main", "Redis 'main' of Sentinel a:26379", {}),
         ("redis+cluster://a,b:5", "Redis Cluster at a:6379, b:5", {}),
-        ("rediss+cluster://:p@a/?max_connections=7", "Redis Cluster at a:6379", {"password": "p", "max_connections": 7}),
+        ("rediss+cluster://:p@a/?max_connections=7", "Redis Cluster at a:6379",
+         {"password": "p", "max_connections": 7}),
         ("redis://h?socket_timeout=2", "Redis at h:6379/0",
          {"host": "h", "port": 6379, "socket_timeout": 2.0, "socket_connect_timeout": 2.0}),
     ],
@@ -120,12 +121,18 @@ def test_only_redis_is_a_redis_store(kind):
 
 
 def test_a_password_is_nowhere_shown():
-    for url in ("redis://u:hunter2@h", "redis+sentinel://u:hunter2@h/s?sentinel_password=hunter2", "redis+cluster://u:hunter2@h"):
+    for url in (
+        "redis://u:hunter2@h",
+        "redis+sentinel://u:hunter2@h/s?sentinel_password=hunter2",
+        "redis+cluster://u:hunter2@h",
+    ):
         for store in (store_from_url(url), AsyncRedisStore(url)):
             assert "hunter2" not in repr(store) + str(store)
 
 
 # clients
+
+STRATEGY = LoadBalancingStrategy.RANDOM_REPLICA
 
 
 def test_names_of_clients():
@@ -144,7 +151,10 @@ def test_names_of_clients():
         (lambda: redis.Redis(protocol=3, cache_config=CacheConfig()), "caches what it reads"),
         (lambda: redis.sentinel.Sentinel([("h", 1)]).slave_for("main"), "reads from replicas"),
         (lambda: redis.asyncio.sentinel.Sentinel([("h", 1)]).slave_for("main"), "reads from replicas"),
-        (lambda: redis.asyncio.RedisCluster("h", 1, load_balancing_strategy=LoadBalancingStrategy.RANDOM_REPLICA), "reads from replicas"),
+        (
+            lambda: redis.asyncio.RedisCluster("h", load_balancing_strategy=STRATEGY),
+            "reads from replicas",
+        ),
         (lambda: redis.asyncio.RedisCluster("h", 1, decode_responses=True), "decodes what it reads"),
     ],
 )
