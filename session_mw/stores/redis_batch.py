@@ -68,6 +68,7 @@ class Batcher:
         if not self._pumping:
             self._pumping = True
             self._pump = self._loop.create_task(self._run(), context=Context())
+            self._pump.add_done_callback(self._ended)
         return future
 
     async def close(self) -> None:
@@ -81,14 +82,17 @@ class Batcher:
             await self._pool.release(connection)
 
     async def _run(self) -> None:
-        try:
-            while self._queue:
-                piece = self._queue[:BATCH]
-                del self._queue[:BATCH]
-                await self._travel(piece)
-        finally:
+        while self._queue:
+            piece = self._queue[:BATCH]
+            del self._queue[:BATCH]
+            await self._travel(piece)
+        self._pumping = False
+
+    def _ended(self, pump: asyncio.Task[None]) -> None:
+        """A pump that did not end by itself, or never began, leaves nobody waiting."""
+        if pump is self._pump and self._pumping:
             self._pumping = False
-            for waiting in self._queue:  # only when the loop is being shut down
+            for waiting in self._queue:
                 waiting.future.cancel()
             self._queue.clear()
 
@@ -133,7 +137,12 @@ class Batcher:
         """The connection, connected."""
         connection = self._connection
         if connection is None:
-            connection = self._connection = await self._pool.get_connection()
+            try:
+                connection = self._connection = await self._pool.get_connection()
+            except BaseException:  # one whose greeting was cut short would take it for our first answer
+                with suppress(RedisError, OSError):
+                    await self._pool.disconnect(inuse_connections=False)
+                raise
         elif not connection.is_connected or connection.should_reconnect() or await connection.can_read():
             await self._hang_up()  # unasked data: the server hung up, or is not where we think
             await connection.connect()

@@ -84,14 +84,15 @@ class _Connection:
         connection, now = self.connection, time.monotonic()
         rested = now - self.used > REST
         self.used = now
-        if not connection.is_connected:
+        if connection.is_connected and not (rested and _stale(connection)) and not connection.should_reconnect():
+            return False
+        connection.disconnect()
+        try:
             connection.connect()
-            return True
-        if (rested and _stale(connection)) or connection.should_reconnect():
+        except BaseException:  # a greeting that was cut short would be taken for our first answer
             connection.disconnect()
-            connection.connect()
-            return True
-        return False
+            raise
+        return True
 
     def exchange(self, command: bytes, answers: int) -> list[Any]:
         """The *answers* to *command*, errors of the server among them. Whatever else goes wrong ends the connection."""
@@ -192,7 +193,11 @@ class Kept:
         return self._open()
 
     def _open(self) -> _Connection:
-        kept = _Connection(self._pool.get_connection())
+        try:
+            kept = _Connection(self._pool.get_connection())
+        except BaseException:  # see ``ready``
+            self._pool.disconnect(inuse_connections=False)
+            raise
         kept.lock.acquire()
         self._kept.add(kept)
         self._local.lease = _Lease(kept, self._give_back)

@@ -355,6 +355,39 @@ def test_a_loop_that_is_shut_down_leaves_nobody_waiting(new_redis, recwarn):
     assert [str(one.message) for one in recwarn] == [], "its connection was closed"
 
 
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_pump_that_is_cancelled_leaves_nobody_waiting(store, sent, monkeypatch):
+    monkeypatch.setattr(redis_batch, "BATCH", 2)
+    waiting = [batcher(store).send(b"PING\r\n", reads=True) for _ in range(5)]
+    while sent and len(batcher(store)._queue) == 5:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    batcher(store)._pump.cancel()
+    answers = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+    assert [type(answer) for answer in answers] == [asyncio.CancelledError] * 5
+    assert await store.load("n" * 24) is None
+
+
+async def test_a_greeting_that_was_cut_short_is_nobodys_answer(new_redis):
+    server = new_redis()
+    writer = RedisStore(server.url)
+    records = [new_record(payload=b"%d" % number) for number in range(3)]
+    for record in records:
+        writer.create(record)
+    store = AsyncRedisStore(f"{server.url}?socket_timeout=0.3&wait_timeout=0.1")
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreError, match="did not answer in time"):
+            await store.load(records[0].id)
+        tasks = [asyncio.create_task(store.load(record.id)) for record in records]
+        while batcher(store)._queue or not batcher(store)._pumping:  # noqa: ASYNC110  (until they are on their way)
+            await asyncio.sleep(0)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert await asyncio.gather(*tasks) == records
+    await store.teardown()
+    writer.teardown()
+
+
 # in the middle of everything
 
 

@@ -140,6 +140,23 @@ def test_teardown_while_others_are_at_work(redis_server, open_store):
             future.result()
 
 
+def test_teardown_leaves_alone_what_others_have_just_opened(redis_server, open_store):
+    store = open_store(redis_server.url)
+    end = store._line._end
+    with ThreadPoolExecutor(1) as pool:
+
+        def ends():
+            pool.submit(store.load, "n" * 24).result()
+            end()
+
+        store._line._end = ends
+        store.load("n" * 24)
+        store.teardown()
+        (kept,) = store._line._kept
+        assert kept.connection.is_connected
+        store._line._end = end
+
+
 def test_a_clients_connections_go_back_to_it(redis_server):
     with redis.Redis(port=redis_server.port, max_connections=1) as client:
         store = RedisStore(client, table_index=next(INDEXES))
@@ -157,18 +174,19 @@ from session_mw.stores.redis import RedisStore
 from session_mw.testing.contract import new_record
 
 store = RedisStore(sys.argv[1], table_index="fork")
-record = new_record()
+record, other = new_record(), new_record()
 store.create(record)
+store.create(other)
 for turn in range(3):
     child = os.fork()
     if child == 0:
-        good = all(store.load(record.id) == record for _ in range(100))
+        good = all(store.load(other.id) == other for _ in range(100))
         store.teardown()
         os._exit(0 if good else 1)
     good = all(store.load(record.id) == record for _ in range(100))
     assert os.waitpid(child, 0)[1] == 0
     assert good
-store.delete(record.id)
+store.delete_user("alice")
 store.teardown()
 print("well")
 """
@@ -330,6 +348,29 @@ def test_an_interrupted_call_ends_its_connection(redis_server, open_store, monke
         store.load(record.id)
     assert store.load("n" * 24) is None
     assert store.load(record.id) == record
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_greeting_that_was_cut_short_is_nobodys_answer(redis_server, open_store, monkeypatch, kept):
+    store = open_store(redis_server.url)
+    record = made(store)
+    if kept:
+        next(iter(store._line._kept)).connection.disconnect()
+    else:
+        store.teardown()
+    connect = redis.Connection.connect
+
+    def interrupted(self):
+        self.connect_check_health()
+        self.send_command("PING")  # its answer is still to come
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(redis.Connection, "connect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.load(record.id)
+    monkeypatch.setattr(redis.Connection, "connect", connect)
+    assert store.load(record.id) == record
+    assert store.load("n" * 24) is None
 
 
 def test_a_connection_marked_for_it_is_opened_again(redis_server, client, open_store):
