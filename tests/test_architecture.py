@@ -80,6 +80,7 @@ ONLY_IN: dict[str, set[str]] = {
     "fastapi": {"starlette"},
     "django": {"django"},
     "sqlalchemy": {"stores.sql"},
+    "hiredis": {"stores.redis"},
     "redis": {"stores.redis"},
     "click": {"cli", "demo"},
     "rich": {"cli", "demo"},
@@ -298,6 +299,7 @@ RIGHT = [
     ("stores.memory", "from . import closed_record\nfrom ..core.record import Record"),
     ("stores.sqlite", "from .sqlite_pool import Pool"),
     ("stores.sqlite_pool", "from .sqlite_group import x\nfrom .sqlite import y"),
+    ("stores.redis_sync", "import redis"),
     ("__main__", "from .cli import main"),
 ]
 

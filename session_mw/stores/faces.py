@@ -21,7 +21,17 @@ from ..errors import ConfigurationError, StoreBusyError
 if TYPE_CHECKING:
     from ..config import SessionConfig
 
-__all__ = ["Awaited", "Call", "built", "is_awaited", "loop_faces", "require_async", "require_sync", "store_of"]
+__all__ = [
+    "Awaited",
+    "Call",
+    "built",
+    "is_awaited",
+    "loop_faces",
+    "on_threads",
+    "require_async",
+    "require_sync",
+    "store_of",
+]
 
 Call: TypeAlias = Callable[[Any], Any]
 """One call still to be made, given the store to make it on."""
@@ -72,12 +82,17 @@ def require_async(store: Any) -> AsyncStore:
 def loop_faces(store: Any) -> tuple[Store | None, AsyncStore]:
     """The inline and the awaited face of a store that answers when called.
 
-    One that has no faces of its own, such as a store of yours, has no inline one and is called on a thread.
+    One whose every call waits has no inline face. One without any, such as a store of yours, is called on a thread.
     """
-    if hasattr(store, "inline") and hasattr(store, "aio"):
-        return store.inline(), store.aio()
+    if hasattr(store, "aio"):
+        return store.inline() if hasattr(store, "inline") else None, store.aio()
+    return None, on_threads(store)
+
+
+def on_threads(store: Store) -> Awaited:
+    """The awaited face of a store that has none of its own: every call is made on a thread."""
     declining: Any = _Declining()
-    return None, Awaited(store, declining)
+    return Awaited(store, declining)
 
 
 class _Declining:

@@ -14,11 +14,17 @@ from typing import Any, NamedTuple
 from ..core.operations import AnyStore
 from ..errors import ConfigurationError
 
-__all__ = ["SCHEMES", "StoreURL", "file_path", "flag", "options", "store_from_url"]
+__all__ = ["SCHEMES", "StoreURL", "file_path", "flag", "options", "read_url", "store_from_url"]
 
 SCHEMES: dict[str, str] = {
     "file": "filesystem",
     "memory": "memory",
+    "redis": "redis",
+    "redis+cluster": "redis",
+    "redis+sentinel": "redis",
+    "rediss": "redis",
+    "rediss+cluster": "redis",
+    "rediss+sentinel": "redis",
     "sqlite": "sqlite",
     "postgresql": "sql",
     "postgresql+psycopg": "sql",
@@ -29,6 +35,7 @@ SCHEMES: dict[str, str] = {
     "mariadb": "sql",
     "mariadb+pymysql": "sql",
     "mariadb+asyncmy": "sql",
+    "unix": "redis",
 }
 """Scheme -> module of this package."""
 
@@ -52,7 +59,26 @@ def store_from_url(url: str, *, save_path: str | None = None, table_index: str =
 
     Raises ConfigurationError for a scheme, option or value that nobody knows.
     """
-    from urllib.parse import parse_qsl, quote, urlsplit
+    parts = read_url(url)._replace(table_index=table_index)
+    if save_path is not None:
+        from urllib.parse import quote
+
+        if parts.scheme != "file" or parts.netloc or parts.path:
+            raise ConfigurationError("save_path is the directory of a file: URL that has no path")
+        parts = parts._replace(path="/" + quote(save_path, errors="surrogateescape"))
+    try:
+        module = import_module(f".{SCHEMES[parts.scheme]}", __package__)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"a {parts.scheme}: URL needs the package {error.name}; install the extra of session_mw that brings it"
+        ) from error
+    store: AnyStore = module.from_url(parts)
+    return store
+
+
+def read_url(url: str) -> StoreURL:
+    """*url* taken apart. Raises ConfigurationError for a scheme that nobody knows, or one that cannot be read."""
+    from urllib.parse import parse_qsl, urlsplit
 
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
@@ -69,14 +95,7 @@ def store_from_url(url: str, *, save_path: str | None = None, table_index: str =
     query = dict(pairs)
     if len(query) != len(pairs):
         raise ConfigurationError(f"the {scheme}: URL gives an option twice")
-    path = parts.path
-    if save_path is not None:
-        if scheme != "file" or parts.netloc or path:
-            raise ConfigurationError("save_path is the directory of a file: URL that has no path")
-        path = "/" + quote(save_path, errors="surrogateescape")
-    module = import_module(f".{SCHEMES[scheme]}", __package__)
-    store: AnyStore = module.from_url(StoreURL(scheme, parts.netloc, path, query, url, table_index))
-    return store
+    return StoreURL(scheme, parts.netloc, parts.path, query, url)
 
 
 def options(url: StoreURL, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:

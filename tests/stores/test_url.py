@@ -113,6 +113,12 @@ def test_a_refusal_names_what_is_wrong(url, says):
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_missing_extra_is_told(monkeypatch):
+    monkeypatch.setitem(urls.SCHEMES, "xyzzy", "xyzzy")
+    with pytest.raises(ConfigurationError, match=r"a xyzzy: URL needs the package session_mw\.stores\.xyzzy; install"):
+        store_from_url("xyzzy:")
+
+
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("True", True), ("on", True), ("0", False), ("no", False)])
 def test_flags(text, value):
     assert flag(text) is value
