@@ -271,14 +271,18 @@ class ClusterCalls(Calls):
 
     def delete_user(self, user_id: str, except_id: str | None) -> Flow[int]:
         count = 0
-        for found in (yield Ask(("ZRANGE", self._keys.user(user_id), 0, -1), reads=True)):
-            name = found.decode()
-            if name != except_id:
+        seen: set[str | None] = {except_id}
+        while True:  # a session may move to another id between the look and the deletion: look until nothing is new
+            found = yield Ask(("ZRANGE", self._keys.user(user_id), 0, -1), reads=True)
+            fresh = [name for name in map(bytes.decode, found) if name not in seen]
+            if not fresh:
+                return count
+            for name in fresh:
                 key = self._keys.record(name)
                 done, user = yield Ask(scripts.DELETE.call((key,), b"", name, "", user_id))
                 count += done == 2
                 yield from self._delist(name, user)
-        return count
+            seen.update(fresh)
 
 
 def _policy(info: Any) -> str | None:
