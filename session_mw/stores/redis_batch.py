@@ -137,12 +137,7 @@ class Batcher:
         """The connection, connected."""
         connection = self._connection
         if connection is None:
-            try:
-                connection = self._connection = await self._pool.get_connection()
-            except BaseException:  # one whose greeting was cut short would take it for our first answer
-                with suppress(RedisError, OSError):
-                    await self._pool.disconnect(inuse_connections=False)
-                raise
+            connection = self._connection = await self._pool.get_connection()
         elif not connection.is_connected or connection.should_reconnect() or await connection.can_read():
             await self._hang_up()  # unasked data: the server hung up, or is not where we think
             await connection.connect()

@@ -6,11 +6,14 @@ import asyncio
 import itertools
 import logging
 
+import httpx
 import pytest
 import redis
 import redis.asyncio
 from msgspec import structs
+from werkzeug.test import Client
 
+from session_mw.asgi import SessionMiddleware as ASGIMiddleware
 from session_mw.core.operations import Outcome
 from session_mw.errors import ConfigurationError, StoreError
 from session_mw.stores.faces import is_awaited, loop_faces
@@ -19,6 +22,7 @@ from session_mw.stores.redis_calls import Ask, ClusterCalls, Nodes
 from session_mw.stores.redis_layout import MARGIN, Keys
 from session_mw.testing import StoreContract
 from session_mw.testing.contract import new_record
+from session_mw.wsgi import SessionMiddleware as WSGIMiddleware
 
 NOW = 2_100_000_000
 INDEXES = (f"t{number}" for number in itertools.count())
@@ -649,6 +653,49 @@ def test_a_client_is_used_as_it_is(redis_server):
         everything(store)
         store.teardown()
         runner.run(client.aclose())
+
+
+def visit_asgi(app, jar):
+    """One request: the body, and the cookies set."""
+
+    async def request():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="https://shop.example", cookies=jar) as browser:
+            answer = await browser.get("/")
+        await app.layer.aclose_store()
+        return answer
+
+    answer = asyncio.run(request())
+    return answer.status_code, answer.text, dict(answer.cookies)
+
+
+def test_one_session_in_wsgi_and_asgi_and_none_while_the_server_is_away(new_redis):
+    server = new_redis("appendonly yes")
+    url = f"{server.url}?table_index=shop"
+
+    def wsgi_app(environ, start_response):
+        environ["session_mw.session"]["visits"] = 41
+        start_response("200 OK", [])
+        return [b""]
+
+    async def asgi_app(scope, receive, send):
+        scope["session"].update_with("visits", lambda visits: visits + 1, 0)
+        body = b"%d" % scope["session"]["visits"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    wsgi = WSGIMiddleware(wsgi_app, store=url)
+    answer = Client(wsgi).get(base_url="https://shop.example")
+    name, _, rest = answer.headers["Set-Cookie"].partition("=")
+    jar = {name: rest.partition(";")[0]}
+    wsgi.layer.home.store.teardown()
+    app = ASGIMiddleware(asgi_app, store=url)
+    assert visit_asgi(app, jar) == (200, "42", {})
+    server.stop()
+    assert visit_asgi(app, jar)[0] == 503
+    assert visit_asgi(app, jar)[2] == {}
+    server.start()
+    assert visit_asgi(app, jar) == (200, "43", {})
 
 
 def test_one_session_in_both_kinds(store):
