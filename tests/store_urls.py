@@ -31,7 +31,15 @@ def _in_database(fixture: str, driver: str, *, kinds: tuple[str, ...] = ("asgi",
     return StoreUnderTest(url, lambda request, directory: (url(request, directory), url(request, directory)), kinds)
 
 
+def _in_redis(request: pytest.FixtureRequest, directory: Path) -> str:
+    """Keys of its own in the one server."""
+    return f"{request.getfixturevalue('redis_server').url}?table_index=t{uuid4().hex[:24]}"
+
+
 STORES: dict[str, StoreUnderTest] = {
+    "redis": StoreUnderTest(
+        _in_redis, lambda request, directory: (_in_redis(request, directory), _in_redis(request, directory))
+    ),
     "file": StoreUnderTest(
         lambda request, directory: f"file:///{directory}/sessions?durable=0",
         lambda request, directory: (f"file:///{directory}/one?durable=0", f"file:///{directory}/two?durable=0"),

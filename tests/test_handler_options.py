@@ -92,6 +92,12 @@ class Site:
 
         return self.await_(story()) if self.kind == "asgi" else call()
 
+    def end(self) -> None:
+        """Close the store, and the face that the app used on its loop."""
+        if self.kind == "asgi" and hasattr(self.store, "aio"):
+            self.ask_later(self.store.aio().teardown)
+        self.ask_later(self.store.teardown)
+
     def told(self) -> list[str]:
         """The events since last time, each with its reason."""
         events = [f"{event.name}:{event.reason}" if event.reason else event.name for event in self.events]
@@ -111,7 +117,7 @@ def site(
 ) -> Iterator[Site]:
     site = Site(kind, STORES[store_name].url(request, tmp_path), runner)
     yield site
-    site.ask_later(site.store.teardown)
+    site.end()
 
 
 def puts(**values: Any) -> Callable[[Any], None]:
@@ -292,4 +298,4 @@ def test_names_keep_two_apps_apart(
         assert one.ask(Load(record.id)) == record
     finally:
         for site in (one, two):
-            site.ask_later(site.store.teardown)
+            site.end()

@@ -11,6 +11,7 @@ from asgi_driver import Client, Routes
 from wsgi_driver import WSGIClient
 
 from session_mw.asgi import SessionMiddleware
+from session_mw.stores.redis import AsyncRedisStore, RedisStore
 from session_mw.stores.url import store_from_url
 from session_mw.wsgi import ENVIRON_KEY
 from session_mw.wsgi import SessionMiddleware as WSGIMiddleware
@@ -29,14 +30,18 @@ def wsgi_app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [body]
 
 
-@pytest.fixture(params=["postgres", "mariadb"])
+@pytest.fixture(params=["postgres", "mariadb", "redis"])
 def server(request: pytest.FixtureRequest) -> Any:
+    if request.param == "redis":  # one that keeps what it acknowledged
+        return request.getfixturevalue("new_redis")("appendonly yes", "appendfsync always")
     return request.getfixturevalue(request.param)
 
 
-def url_of(server: Any, drivers: dict[str, str]) -> str:
-    driver = drivers[type(server).__name__]
-    return str(server.url(driver, query=f"?table=t_{uuid4().hex}&create=1&timeout=2"))
+def store_on(server: Any, drivers: dict[str, str], *, awaited: bool = False) -> Any:
+    driver = drivers.get(type(server).__name__)
+    if driver is None:
+        return AsyncRedisStore(server.url) if awaited else RedisStore(server.url)
+    return store_from_url(server.url(driver, query=f"?table=t_{uuid4().hex}&create=1&timeout=2"))
 
 
 def is_refused(reply: Any) -> bool:
@@ -49,7 +54,7 @@ def is_refused(reply: Any) -> bool:
 
 
 def test_wsgi(server: Any) -> None:
-    store = store_from_url(url_of(server, {"PostgresServer": "postgresql", "MariaServer": "mariadb"}))
+    store = store_on(server, {"PostgresServer": "postgresql", "MariaServer": "mariadb"})
     store.initialize()
     client = WSGIClient(WSGIMiddleware(wsgi_app, store=store))
     client.get("/login")
@@ -72,7 +77,7 @@ def test_wsgi(server: Any) -> None:
 
 
 def test_asgi(server: Any) -> None:
-    store = store_from_url(url_of(server, {"PostgresServer": "postgresql+asyncpg", "MariaServer": "mysql+asyncmy"}))
+    store = store_on(server, {"PostgresServer": "postgresql+asyncpg", "MariaServer": "mysql+asyncmy"}, awaited=True)
     client = Client(SessionMiddleware(Routes(**ROUTES), store=store))
 
     async def story() -> None:

@@ -36,7 +36,12 @@ def mariadb_url(mariadb):
     return mariadb.url("mariadb", query=f"?table=t_{uuid4().hex}&create=1")
 
 
-@pytest.fixture(params=["file_url", "sqlite_url", "postgresql_url", "mariadb_url"])
+@pytest.fixture
+def redis_url(redis_server):
+    return f"{redis_server.url}?table_index=t{uuid4().hex[:24]}"
+
+
+@pytest.fixture(params=["file_url", "sqlite_url", "postgresql_url", "mariadb_url", "redis_url"])
 def url(request):
     return request.getfixturevalue(request.param)
 
