@@ -247,6 +247,8 @@ def test_a_durable_write_is_on_disk_before_it_is_answered(root, monkeypatch):
     assert rotated == ["unlink", "sync new", "sync ", *written[-2:], *written, "unlink"]
     assert steps(lambda: store.delete(new.id)) == ["unlink", "sync records-", "unlink"]
     assert store.load(record.id).closed
+    store.create(new_record())
+    assert steps(lambda: store.delete_user("alice")) == ["unlink", "sync records-", "unlink"]
 
 
 def test_nothing_waits_for_the_disk_unless_durable(store, monkeypatch):
@@ -930,6 +932,30 @@ def test_a_mark_whose_record_is_being_made_is_left_alone(root, store, monkeypatc
     assert store.list_user("alice") == []
     assert marks(root) == {file_of(root, record.id).name}
     assert store.list_user("alice") == [record]
+
+
+def test_a_crash_right_after_a_write_leaves_no_record_without_its_marks(root, store, monkeypatch):
+    record = new_record()
+    name = file_of(root, record.id).name
+    store.create(record)
+    write = Work.write
+
+    def write_and_die(*args):
+        write(*args)
+        raise Crash
+
+    monkeypatch.setattr(Work, "write", write_and_die)
+    with pytest.raises(Crash):
+        store.save(structs.replace(record, version=2, user_id="bob", expires_at=NOW + 5), 1)
+    assert [found.version for found in store.list_user("bob")] == [2]
+    assert deadlines(root) == {name: {record.expires_at, NOW + 5}}
+    with pytest.raises(Crash):
+        store.close(record.id, 2, until=NOW + 3)
+    assert store.list_user("bob") == []
+    assert deadlines(root) == {name: {record.expires_at, NOW + 5, NOW + 3}}
+    with pytest.raises(Crash):
+        store.create(other := new_record())
+    assert store.list_user("alice") == [other]
 
 
 def test_a_crash_after_the_record_ended_leaves_marks_that_heal(root, store, monkeypatch):
