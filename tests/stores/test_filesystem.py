@@ -758,6 +758,7 @@ def test_a_lock_that_is_not_free_in_time(root, store):
                     write(face)
             assert face.load(record.id) == record, "readers do not wait for writers"
             assert face.list_user("alice") == [record]
+    assert (store.inline()._wait, FilesystemStore(root).inline()._wait) == (0.02, 0.05)
     with pytest.raises(StoreBusyError, match="another writer held the lock") as caught, Locked(root):
         FilesystemStore(root, lock_timeout=0.001).initialize()
     assert isinstance(caught.value.__cause__, BlockingIOError)
@@ -975,6 +976,15 @@ def test_a_crash_after_the_record_ended_leaves_marks_that_heal(root, store, monk
         assert store.list_user("alice") == []
         assert marks(root) == set()
     assert [record.version for record in store.list_user("bob")] == [2]
+
+
+def test_marks_that_were_healed_before_their_record_ended(root, store):
+    """A listing was faster than the call that ended the record."""
+    record = new_record()
+    store.create(record)
+    (user,) = root.glob("users-*/*")
+    shutil.rmtree(user)
+    assert store.delete(record.id) is Outcome.DELETED
 
 
 def test_delete_user_passes_over_marks_that_lead_nowhere(root, store, monkeypatch):
