@@ -38,13 +38,44 @@ NOW = samples.NOW
 
 
 class TestFilesystemStore(StoreContract):
+    """A command is what begins with a lock, or reads without one."""
+
+    @pytest.fixture(autouse=True)
+    def _hear(self, monkeypatch):
+        self.heard = {}
+        lock, load = Work.lock, filesystem_calls.Calls.load
+
+        def tell(tree):
+            self.heard.get(id(tree), int)()
+
+        monkeypatch.setattr(Work, "lock", lambda work, *args, **how: (tell(work.tree), lock(work, *args, **how))[1])
+        monkeypatch.setattr(filesystem_calls.Calls, "load", lambda store, key: (tell(store.tree), load(store, key))[1])
+
     def make_store(self, tmp_path):
         return FilesystemStore(tmp_path / "s", durable=False)
+
+    open_again = make_store
+
+    def before_each_command(self, store, tell):
+        self.heard[id(store.tree)] = tell
+
+    def lose_record(self, store, id):
+        file_of(Path(store.tree.root), id).unlink()
 
 
 class TestDurableFilesystemStore(StoreContract):
     def make_store(self, tmp_path):
         return FilesystemStore(tmp_path / "s", lock_timeout=30).aio()
+
+    open_again = make_store
+
+
+def test_what_the_kit_does_not_ask():
+    assert TestFilesystemStore.left_out() == {
+        "test_listing_without_an_index_is_refused": "can_list is True",
+        "test_payload_over_the_limit_is_refused": "payload_limit is None",
+        "test_purge_leaves_expiry_to_the_backend": "expires_itself is False",
+    }
 
 
 @pytest.fixture
@@ -1186,6 +1217,57 @@ def test_times_before_1970_are_times(store):
     assert store.purge(-301, 10) == 1
     assert store.purge(-2, 10) == 0
     assert store.purge(-1, 10) == 1
+
+
+# counting
+
+
+def test_counting_passes_over_what_is_damaged_or_ends_meanwhile(root, store, monkeypatch):
+    records = [new_record(expires_at=NOW) for _ in range(4)]
+    for record in records:
+        store.create(record)
+    file_of(root, records[0].id).write_bytes(b"")
+    (file_of(root, records[1].id).parent / "new").touch()
+    assert store.stats(NOW).expired == 3
+    assert store.count_expired(NOW) == 3
+    names = list(store.tree.names())
+    assert sorted(names) == sorted(file_of(root, record.id).name for record in records)
+    store.delete(records[3].id)
+    monkeypatch.setattr(store.tree, "names", lambda: names)
+    assert store.stats(NOW).expired == 2
+    assert store.count_expired(NOW) == 2
+
+
+def test_a_count_reads_what_is_due_and_each_record_once(store, monkeypatch):
+    for number in range(20):
+        store.create(new_record(user_id=None, expires_at=NOW + number))
+    twice = new_record(expires_at=NOW + 8)
+    store.create(twice)
+    store.save(structs.replace(twice, version=2, expires_at=NOW), 1)
+    read = []
+    load = store.tree.load
+    monkeypatch.setattr(store.tree, "load", lambda name: (read.append(name), load(name))[1])
+    assert store.count_expired(NOW + 9) == 11
+    assert len(read) == 11
+
+
+def test_what_is_not_there_is_not_made(root):
+    for _ in range(2):
+        with pytest.raises(StoreError, match=f"^{root}: there is no session store; pass another directory"):
+            FilesystemStore(root).open_existing()
+        root.mkdir(exist_ok=True)
+    assert list(root.iterdir()) == []
+    FilesystemStore(root).initialize()
+    store = FilesystemStore(root)
+    store.open_existing()
+    assert store.inline().load("x") is None
+
+
+def test_counting_a_store_that_is_gone_is_a_fault(root, store):
+    shutil.rmtree(root)
+    for call in (store.stats, store.count_expired):
+        with pytest.raises(StoreError, match="a part of it is missing"):
+            call(NOW)
 
 
 def test_versions_are_told_by_the_first_byte():
