@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
-from asgi_driver import NAME, Client, Reply, Socket, respond
+from asgi_driver import NAME, Client, Reply, Socket, hastily, respond
 from wsgi_driver import WSGIClient
 
 from session_mw import Session, current_session
@@ -263,6 +263,15 @@ def test_a_refusal_is_a_response_and_commits(kind: str) -> None:
     assert reply.status == 401
     assert len(reply.cookies) == 1
     assert site.get(kind, "/seen").text == "1"
+
+
+@both
+def test_a_refusal_is_told_as_no_error(kind: str) -> None:
+    told: list[Any] = []
+    site = Site(on_event=told.append)
+    site.views["/x"] = login_required(lambda: "?")
+    site.get(kind, "/x", headers=API)
+    assert [(event.name, event.reason) for event in told] == [("close", "")]
 
 
 def headers_of(*pairs: tuple[str, str], method: str = "GET") -> dict[str, Any]:
@@ -726,6 +735,52 @@ def test_a_socket_is_denied_with_a_problem_and_never_a_page() -> None:
             await socket.leave()
 
     asyncio.run(main())
+
+
+def test_a_denied_socket_is_told_as_no_error() -> None:
+    told: list[Any] = []
+
+    async def main() -> None:
+        async with Socket(guarded_socket(on_event=told.append)) as socket:
+            await socket.next()
+            await socket.leave()
+
+    asyncio.run(main())
+    assert [(event.name, event.reason) for event in told] == [("close", "")]
+
+
+def test_a_refusal_on_a_socket_that_was_closed_already_sends_nothing() -> None:
+    store = MemoryStore()
+
+    @login_required
+    async def more(send: Any) -> None:
+        raise AssertionError("nobody is logged in")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            scope["session"].login(user_id="ada") if scope["path"] == "/login" else scope["session"].logout()
+            return await respond(send)
+        len(scope["session"])
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        scope["session"].logout()
+        return await more(send)
+
+    async def main() -> None:
+        client = Client(SessionMiddleware(app, store=store, websocket_check=1))
+        await client.request("/login")
+        other = client.copy()
+        async with Socket(client) as socket:
+            assert (await socket.next())["type"] == "websocket.accept"
+            await other.request("/logout")
+            assert await socket.next() == {"type": "websocket.close", "code": 1008, "reason": "session ended"}
+            await asyncio.wait({socket.task})
+            socket.task.result()
+            assert len(socket.sent) == 2
+
+    hastily(main)
 
 
 @pytest.mark.parametrize("extensions", [{}, None])
