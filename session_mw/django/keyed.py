@@ -115,11 +115,11 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
 
     def _held(self, state: State) -> dict[str, dict[str, Any]]:
         """As ``_live``, but to look at: asleep it stays asleep."""
-        mine = dict.copy(self) if type(self) is self._dormant else self
+        mine = dict(dict.items(self)) if type(self) is self._dormant else self
         return {state.storage: mine, **state.others}
 
     def _encoded(self, live: dict[str, dict[str, Any]]) -> dict[str, bytes]:
-        return {name: codec.encode(dict.copy(data), name) for name, data in live.items()}
+        return {name: codec.encode(dict(dict.items(data)), name) for name, data in live.items()}
 
     def is_empty(self) -> bool:
         """Whether there is neither a key nor anything to keep; where Django then deletes the cookie.
