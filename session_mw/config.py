@@ -248,6 +248,8 @@ def _check_home(values: Mapping[str, Any]) -> None:
     store = values["store"]
     if values["save_path"] is not None and not (isinstance(store, str) and scheme_of(store) == "file"):
         raise ConfigurationError('save_path is the directory of a file store: add store="file:"')
+    if values["save_path"] is not None and store.partition(":")[2].partition("?")[0]:
+        raise ConfigurationError('save_path and store both name a directory: keep one, or store="file:"')
     if values["encryption"] and values["secret_key"] is None:
         raise ConfigurationError("encryption seals payloads at rest and needs a key: add secret_key=")
     if values["revocation"] is not None and (store is not None or values["secret_key"] is None):

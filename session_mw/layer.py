@@ -29,7 +29,8 @@ from .managers import LEAVE, Manager, Opened, Verdict, is_flow
 from .managers.cookie import CookieManager
 from .managers.revocable import RevocableCookieManager
 from .managers.store import StoreManager
-from .stores.faces import built, is_awaited, loop_faces
+from .stores.faces import built, is_awaited, loop_faces, store_of
+from .workers import warn_of_several
 
 __all__ = ["Home", "SessionLayer", "build_manager", "shielded"]
 
@@ -95,16 +96,18 @@ class SessionLayer:
         """Whether a session may have to be awaited before the handler."""
         return self.config.awaits or (self.home.store is None and self.home.astore is not None)
 
-    def open_store(self) -> None:
-        """Open the store, once. Raises ``StoreError`` when that fails."""
+    def open_store(self, multiprocess: bool | None = None) -> None:
+        """Open the store, once. *multiprocess*: what the server says. Raises ``StoreError`` when that fails."""
         if self.home.store is not None:
             self.home.store.initialize()
+        warn_of_several(self.home.manager.store, multiprocess)
         self.ready = True
 
     async def aopen_store(self) -> None:
         """``open_store``, off the event loop."""
         if self.home.astore is not None:
             await self.home.astore.initialize()
+        warn_of_several(self.home.manager.store)
         self.ready = True
 
     async def aclose_store(self) -> None:
@@ -413,9 +416,9 @@ async def shielded(work: Awaitable[T]) -> T:
 def build_manager(config: SessionConfig) -> Manager:
     """The manager *config* asks for: a store, else a secret. Raises ``ConfigurationError`` with neither."""
     if config.store is not None:
-        return StoreManager(built(config.store))
+        return StoreManager(store_of(config))
     if config.revocation is not None:
-        return RevocableCookieManager(built(config.revocation))
+        return RevocableCookieManager(built(config.revocation, table_index=config.table_index))
     if config.keys is not None:
         return CookieManager()
     raise missing_home_error()

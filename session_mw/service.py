@@ -21,7 +21,7 @@ from .errors import ConfigurationError
 from .events import Events
 from .managers.service import Outside, ServiceFlows, WatchedOutside
 from .settings import Settings
-from .stores.faces import built, is_awaited, loop_faces, require_sync
+from .stores.faces import is_awaited, loop_faces, require_sync, store_of
 
 __all__ = ["AsyncSessionService", "SessionService"]
 
@@ -39,7 +39,7 @@ class _Face:
         self._config = config = SessionConfig.build(config, **settings)
         if config.store is None:
             raise ConfigurationError("nothing is kept on the server; add store=")
-        self._store: Any = self._face(built(config.store))
+        self._store: Any = self._face(store_of(config))
         self._flows = ServiceFlows(self._store, config, os.urandom)
         self._events = Events(config)
         self._begin: type[State] = WatchedOutside if self._events.wanted else Outside

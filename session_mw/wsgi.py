@@ -92,7 +92,7 @@ class SessionMiddleware:
         bound = bind_session(session)
         try:
             if not layer.ready:
-                self._open(session)
+                self._open(session, environ)
             body = self.app(environ, response.start_response)
         except StoreError as error:
             response.fail()
@@ -112,10 +112,10 @@ class SessionMiddleware:
             return body
         return response.whole(body)
 
-    def _open(self, session: Session) -> None:
+    def _open(self, session: Session, environ: Environ) -> None:
         """Open the store, once; a failure is raised at first touch: an app that ignores the session works."""
         try:
-            self.layer.open_store()
+            self.layer.open_store(environ.get("wsgi.multiprocess"))
         except StoreError as error:
             session._prepare().failure = error
 

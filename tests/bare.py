@@ -38,7 +38,7 @@ class OnlyBare:
 
 
 def needs_extra(name: str) -> bool:
-    return any(name == each or name.startswith(f"{each}.") for each in NEEDS_EXTRA)
+    return any(name == each or name.startswith((f"{each}.", f"{each}_")) for each in NEEDS_EXTRA)
 
 
 def main() -> None:

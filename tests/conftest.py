@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["servers.mariadb", "servers.memcached", "servers.postgres", "servers.redis", "servers.sql_faces"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

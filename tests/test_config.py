@@ -408,6 +408,8 @@ def test_what_depends_on_a_home() -> None:
     assert SessionConfig(store="FILE:", save_path="/var/lib/x").save_path == "/var/lib/x"
     for store in ("sqlite:///x.db", FakeStore(), None):
         assert refused(store=store, save_path="/x").startswith("save_path is the directory of a file store")
+    assert SessionConfig(store="file:?durable=0", save_path="/x").save_path == "/x"
+    assert refused(store="file:///y", save_path="/x").startswith("save_path and store both name a directory")
     assert "add secret_key=" in refused(store="memory:", encryption=True)
     assert SessionConfig(store="memory:", encryption=True, secret_key=SECRET).encryption is True
     assert "kept by the client" in refused(store="memory:", secret_key=SECRET, encrypt_cookie_data=False)

@@ -1,4 +1,4 @@
-"""The commands of ``session-mw``, and how it fails: one line on stderr and exit code 2, never a traceback.
+"""The commands of ``session-mw``: all of them by name, and those that need no store of the app's.
 
 A command is a thin face: it reads its options, calls what does the work, and prints.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 from urllib.parse import quote
 
 import click
@@ -18,50 +16,24 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..core.keys import MINIMUM
-from ..errors import SessionError
+from .output import shown_url
+from .program import EXIT_CODES, STORE_EXIT_CODES, Program, show_help
+from .sessions import sessions
+from .upkeep import cleanup, schema, stats
 
 __all__ = ["main"]
 
-EXIT_CODES = "Exit codes: 0 done; 1 an unexpected failure; 2 bad input, told in one line on stderr."
 
-
-class Program(click.Group):
-    """A group of commands that tells what was wrong in one line."""
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        **extra: Any,
-    ) -> Any:
-        """Run, and exit with one of ``EXIT_CODES``; with *standalone_mode* off, click's own exceptions come through."""
-        if not standalone_mode:
-            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        try:
-            status = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        except click.Abort:
-            sys.exit(130)
-        except click.ClickException as error:
-            _refuse(error.format_message())
-        except SessionError as error:
-            _refuse(str(error))
-        sys.exit(status if isinstance(status, int) else 0)
-
-
-def _refuse(reason: str) -> NoReturn:
-    click.echo(f"session-mw: {' '.join(reason.split())}", err=True)
-    sys.exit(2)
-
-
-@click.group(cls=Program, invoke_without_command=True, epilog=EXIT_CODES)
+@click.group(cls=Program, invoke_without_command=True, epilog=STORE_EXIT_CODES)
 @click.version_option(package_name="session_mw", prog_name="session-mw")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Sessions for ASGI and WSGI apps."""
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+    show_help(context)
+
+
+for command in (sessions, cleanup, stats, schema):
+    main.add_command(command)
 
 
 @main.command(epilog=EXIT_CODES)
@@ -109,7 +81,7 @@ def demo(host: str, port: int, store: str | None) -> None:
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"\n  [bold]session_mw demo[/]  [bold cyan]{server.url_of(socket)}[/]\n")
         console.print(f"  Sign in as   {', '.join(NAMES)}; the password is [bold]{PASSWORD}[/]")
-        console.print(f"  Sessions in  {escape(_shown(kept_in))}")
+        console.print(f"  Sessions in  {escape(shown_url(kept_in))}")
         console.print("  Stop with    Ctrl+C\n")
         sys.stdout.flush()
         server.serve(app, socket)
@@ -125,8 +97,3 @@ def _default_store() -> str:
             f"{directory}: {(error.strerror or str(error)).lower()}; choose a place with --store sqlite:///file.db"
         ) from error
     return f"sqlite:///{quote(str(directory / 'demo.db'))}"
-
-
-def _shown(url: str) -> str:
-    """*url* without what may be a password."""
-    return f"{url.partition(':')[0]}:…" if "@" in url or "?" in url else url

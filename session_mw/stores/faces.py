@@ -12,24 +12,45 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from operator import methodcaller
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from ..core.operations import AsyncStore, Outcome, Store
 from ..core.record import Record
 from ..errors import ConfigurationError, StoreBusyError
 
-__all__ = ["Awaited", "Call", "built", "is_awaited", "loop_faces", "require_async", "require_sync"]
+if TYPE_CHECKING:
+    from ..config import SessionConfig
+
+__all__ = [
+    "Awaited",
+    "Call",
+    "built",
+    "is_awaited",
+    "loop_faces",
+    "on_threads",
+    "require_async",
+    "require_sync",
+    "store_of",
+]
 
 Call: TypeAlias = Callable[[Any], Any]
 """One call still to be made, given the store to make it on."""
 
 
-def built(store: Any) -> Any:
+def store_of(config: SessionConfig) -> Any:
+    """The store of *config*: what ``store``, ``save_path`` and ``table_index`` say together.
+
+    Raises ConfigurationError for a URL that names none.
+    """
+    return built(config.store, save_path=config.save_path, table_index=config.table_index)
+
+
+def built(store: Any, *, save_path: str | None = None, table_index: str = "default") -> Any:
     """*store*, or the one that a URL names. Raises ConfigurationError for a URL that names none."""
     if isinstance(store, str):
         from .url import store_from_url
 
-        return store_from_url(store)
+        return store_from_url(store, save_path=save_path, table_index=table_index)
     return store
 
 
@@ -61,12 +82,17 @@ def require_async(store: Any) -> AsyncStore:
 def loop_faces(store: Any) -> tuple[Store | None, AsyncStore]:
     """The inline and the awaited face of a store that answers when called.
 
-    One that has no faces of its own, such as a store of yours, has no inline one and is called on a thread.
+    One whose every call waits has no inline face. One without any, such as a store of yours, is called on a thread.
     """
-    if hasattr(store, "inline") and hasattr(store, "aio"):
-        return store.inline(), store.aio()
+    if hasattr(store, "aio"):
+        return store.inline() if hasattr(store, "inline") else None, store.aio()
+    return None, on_threads(store)
+
+
+def on_threads(store: Store) -> Awaited:
+    """The awaited face of a store that has none of its own: every call is made on a thread."""
     declining: Any = _Declining()
-    return None, Awaited(store, declining)
+    return Awaited(store, declining)
 
 
 class _Declining:

@@ -12,6 +12,7 @@ Readers take no lock: a record is immutable, and one that is being closed is in 
 from __future__ import annotations
 
 import heapq
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -22,7 +23,7 @@ from msgspec import structs
 from ..core.operations import Outcome
 from ..core.record import Record
 from ..errors import ConfigurationError
-from . import closed_record
+from . import StoreStats, closed_record
 from .faces import Awaited
 from .url import StoreURL, options
 
@@ -32,8 +33,8 @@ __all__ = ["MemoryStore", "from_url"]
 class MemoryStore:
     """A bounded store in memory. *max_sessions*: live records kept; *clock*: Unix seconds, for eviction only.
 
-    Safe for threads. Each process has its own, so it cannot serve several workers. Raises ConfigurationError for a
-    bound below 1.
+    Safe for threads. Each process has its own, so it cannot serve several workers; when there seem to be several, the
+    middleware says so in the log at start-up (``built_in``: the pid). Raises ConfigurationError for a bound below 1.
     """
 
     can_rotate = True
@@ -41,6 +42,7 @@ class MemoryStore:
     def __init__(self, max_sessions: int = 100_000, *, clock: Callable[[], float] = time.time) -> None:
         if type(max_sessions) is not int or max_sessions < 1:
             raise ConfigurationError(f"max_sessions must be a whole number of at least 1, not {max_sessions!r}")
+        self.built_in = os.getpid()
         self._max = max_sessions
         self._clock = clock
         self._lock = threading.Lock()
@@ -148,6 +150,28 @@ class MemoryStore:
     def purge(self, now: int, limit: int) -> int:
         with self._lock:
             return self._purge(now, limit)
+
+    def stats(self, now: int) -> StoreStats:
+        """What is kept, as of *now*."""
+        with self._lock:
+            live = [record for record in self._live.values() if record.expires_at > now]
+            closed = sum(record.expires_at > now for record in self._closed.values())
+            kept = len(self._live) + len(self._closed)
+        created = [record.created_at for record in live]
+        return StoreStats(
+            live=len(live),
+            expired=kept - len(live) - closed,
+            closed=closed,
+            users=len({record.user_id for record in live} - {None}),
+            oldest=min(created, default=None),
+            newest=max(created, default=None),
+            payload_bytes=sum(len(record.payload) for record in live),
+        )
+
+    def count_expired(self, now: int) -> int:
+        """How many records ``purge`` would delete."""
+        with self._lock:
+            return sum(record.expires_at <= now for kept in (self._live, self._closed) for record in kept.values())
 
     def initialize(self) -> None:
         """Nothing to open."""

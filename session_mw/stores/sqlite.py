@@ -12,17 +12,18 @@ import os
 import re
 import sqlite3
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..core.operations import Outcome
 from ..core.record import Record
 from ..errors import ConfigurationError, StoreBusyError, StoreError
+from . import StoreStats
 from .faces import Awaited
 from .sqlite_calls import COLUMNS, PURGE_BATCH, Calls, Statements
 from .sqlite_group import GroupCommit
-from .sqlite_pool import Pool, create_file
+from .sqlite_pool import Pool, create_file, fault
 from .url import StoreURL, file_path, flag, options
 
 __all__ = ["SQLiteStore", "from_url"]
@@ -30,6 +31,7 @@ __all__ = ["SQLiteStore", "from_url"]
 INLINE_WAIT = 0.05  # seconds
 CHECKPOINT_EVERY = 400  # inline writes; about the 1000 pages that SQLite itself waits for
 
+_FOUND = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 _TABLE = re.compile(r"(?!sqlite_)[a-z_][a-z0-9_]{0,62}", re.ASCII | re.IGNORECASE)
 
 
@@ -76,6 +78,26 @@ class SQLiteStore(Calls):
         """The awaited face. When durable, writes that wait for the disk are committed together by one thread."""
         return Awaited(self, self._inline, write_hop=self._group.submit if self._group else None)
 
+    def open_existing(self) -> None:
+        """Open, and make neither file nor table. Raises StoreError where one is missing."""
+        self._table.look()
+        self.initialize()
+
+    def schema(self) -> str:
+        """The statements that make the table and its indexes, as text. Nothing is opened."""
+        return "".join(f"{statement};\n" for statement in self._sql.schema)
+
+    def stats(self, now: int) -> StoreStats:
+        """What is kept, as of *now*; reads the whole table, and nobody waits for it. Raises StoreError."""
+        counts: list[Any] = self._rows(self._sql.stats, (now,))
+        return StoreStats(**dict(zip(StoreStats.__struct_fields__, counts[0], strict=True)))
+
+    def count_expired(self, now: int) -> int:
+        """How many records ``purge`` would delete. Raises StoreError."""
+        rows: list[Any] = self._rows(self._sql.count_expired, (now,))
+        count: int = rows[0][0]
+        return count
+
     def teardown(self) -> None:
         """Finish what is under way and close the connections of all threads. A later call opens anew."""
         if self._group:
@@ -86,8 +108,14 @@ class SQLiteStore(Calls):
 
 
 def from_url(url: StoreURL) -> SQLiteStore:
-    """The store of ``sqlite:///file``, options ``durable``, ``lock_timeout``, ``table``. Raises ConfigurationError."""
-    return SQLiteStore(file_path(url), **options(url, {"durable": flag, "lock_timeout": float, "table": str}))
+    """The store of ``sqlite:///file``, options ``durable``, ``lock_timeout``, ``table``. Raises ConfigurationError.
+
+    Without ``table``, an application of another ``table_index`` has a table of its own.
+    """
+    chosen = options(url, {"durable": flag, "lock_timeout": float, "table": str})
+    if url.table_index != "default":
+        chosen.setdefault("table", f"sessions_{url.table_index.replace('-', '_')}")
+    return SQLiteStore(file_path(url), **chosen)
 
 
 class _Inline(Calls):
@@ -162,6 +190,19 @@ class _Table:
         self.sql = sql
         self.ready = False
 
+    def look(self) -> None:
+        """Raises StoreError unless both are there. A file that is not ours is not even switched to WAL."""
+        try:
+            self.path.stat()
+            with closing(sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True)) as db:
+                found = db.execute(_FOUND, (self.sql.table,)).fetchone()
+        except OSError as error:
+            raise StoreError(f"{self.path}: {(error.strerror or str(error)).lower()}; pass another path") from error
+        except sqlite3.Error as error:
+            raise fault(self.path, error) from error
+        if found is None:
+            raise StoreError(f"{self.path}: there is no table {self.sql.table!r}; pass another path or table=")
+
     def create(self) -> None:
         if not self.ready:
             create_file(self.path)
@@ -173,8 +214,7 @@ class _Table:
     def check(self, cursor: sqlite3.Cursor) -> None:
         if self.ready:
             return
-        found = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-        if cursor.execute(found, (self.sql.table,)).fetchone() is None:
+        if cursor.execute(_FOUND, (self.sql.table,)).fetchone() is None:
             cursor.execute("BEGIN IMMEDIATE")
             for statement in self.sql.schema:  # IF NOT EXISTS: another process may have been first
                 cursor.execute(statement)

@@ -85,6 +85,14 @@ class Statements:
         self.version = f"SELECT version FROM {t} WHERE id = ?"
         self.list_user = f"SELECT {_FIELDS} FROM {t} WHERE user_id = ? ORDER BY created_at DESC, rowid DESC"
         self.delete_user = f"DELETE FROM {t} WHERE user_id = ? AND id IS NOT ?"
+        live = "CASE WHEN version IS NOT NULL AND expires_at > ?1 THEN"
+        self.stats = (
+            f"SELECT count({live} 1 END), count(CASE WHEN expires_at <= ?1 THEN 1 END),"
+            " count(CASE WHEN version IS NULL AND expires_at > ?1 THEN 1 END),"
+            f" count(DISTINCT {live} user_id END), min({live} created_at END), max({live} created_at END),"
+            f" coalesce(sum({live} length(payload) END), 0) FROM {t}"
+        )
+        self.count_expired = f"SELECT count(*) FROM {t} WHERE expires_at <= ?"
         self.purge = (
             f"DELETE FROM {t} WHERE rowid IN (SELECT rowid FROM {t} WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
         )

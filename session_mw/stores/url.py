@@ -14,11 +14,28 @@ from typing import Any, NamedTuple
 from ..core.operations import AnyStore
 from ..errors import ConfigurationError
 
-__all__ = ["SCHEMES", "StoreURL", "file_path", "flag", "options", "store_from_url"]
+__all__ = ["SCHEMES", "StoreURL", "file_path", "flag", "options", "read_url", "store_from_url"]
 
 SCHEMES: dict[str, str] = {
+    "file": "filesystem",
     "memory": "memory",
+    "redis": "redis",
+    "redis+cluster": "redis",
+    "redis+sentinel": "redis",
+    "rediss": "redis",
+    "rediss+cluster": "redis",
+    "rediss+sentinel": "redis",
     "sqlite": "sqlite",
+    "postgresql": "sql",
+    "postgresql+psycopg": "sql",
+    "postgresql+asyncpg": "sql",
+    "mysql": "sql",
+    "mysql+pymysql": "sql",
+    "mysql+asyncmy": "sql",
+    "mariadb": "sql",
+    "mariadb+pymysql": "sql",
+    "mariadb+asyncmy": "sql",
+    "unix": "redis",
 }
 """Scheme -> module of this package."""
 
@@ -31,13 +48,36 @@ class StoreURL(NamedTuple):
     path: str
     query: dict[str, str]
     text: str
+    table_index: str = "default"  # the application: stores that several may share keep theirs apart by it
 
     def __repr__(self) -> str:
         return f"<StoreURL {self.scheme}>"
 
 
-def store_from_url(url: str) -> AnyStore:
-    """The store that *url* names. Raises ConfigurationError for a scheme, option or value that nobody knows."""
+def store_from_url(url: str, *, save_path: str | None = None, table_index: str = "default") -> AnyStore:
+    """The store that *url* names, of the application *table_index*; in the directory *save_path* where it is ``file:``.
+
+    Raises ConfigurationError for a scheme, option or value that nobody knows.
+    """
+    parts = read_url(url)._replace(table_index=table_index)
+    if save_path is not None:
+        from urllib.parse import quote
+
+        if parts.scheme != "file" or parts.netloc or parts.path:
+            raise ConfigurationError("save_path is the directory of a file: URL that has no path")
+        parts = parts._replace(path="/" + quote(save_path, errors="surrogateescape"))
+    try:
+        module = import_module(f".{SCHEMES[parts.scheme]}", __package__)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"a {parts.scheme}: URL needs the package {error.name}; install the extra of session_mw that brings it"
+        ) from error
+    store: AnyStore = module.from_url(parts)
+    return store
+
+
+def read_url(url: str) -> StoreURL:
+    """*url* taken apart. Raises ConfigurationError for a scheme that nobody knows, or one that cannot be read."""
     from urllib.parse import parse_qsl, urlsplit
 
     scheme, colon, _ = url.partition(":")
@@ -55,9 +95,7 @@ def store_from_url(url: str) -> AnyStore:
     query = dict(pairs)
     if len(query) != len(pairs):
         raise ConfigurationError(f"the {scheme}: URL gives an option twice")
-    module = import_module(f".{SCHEMES[scheme]}", __package__)
-    store: AnyStore = module.from_url(StoreURL(scheme, parts.netloc, parts.path, query, url))
-    return store
+    return StoreURL(scheme, parts.netloc, parts.path, query, url)
 
 
 def options(url: StoreURL, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:

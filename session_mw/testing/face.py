@@ -14,40 +14,51 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..core.operations import AnyStore, Flow, Operation
+from ..core.operations import Flow, Operation
 from ..errors import StoreBusyError
 from ..stores.faces import is_awaited
+from .hooks import Hooks
 
 __all__ = ["Face", "Faces", "case"]
 
 
 class Face:
-    """One face of a fresh store, made to answer: ``ask`` it an operation, or let flows run ``together``."""
+    """One face of a store, made to answer: ``ask`` it an operation, ``play`` a flow, let flows run ``together``.
 
-    def __init__(self, name: str, store: Any, awaited: bool, spare: Any = None) -> None:
+    ``store`` is the object the face belongs to, ``directory`` the one it was made in; ``awaited``: its kind.
+    """
+
+    def __init__(self, name: str, store: Any, hooks: Hooks, directory: Path) -> None:
         self.name = name
+        self.store = store
+        self.directory = directory
         self.can_rotate: bool = store.can_rotate
-        self._store = store
-        self._spare = spare
-        self._runner = asyncio.Runner() if awaited else None
+        self.can_list = hooks.can_list
+        self._asked = store.inline() if name == "inline" else store.aio() if name == "aio" else store
+        self.awaited = is_awaited(self._asked)
+        self._runner = asyncio.Runner() if self.awaited else None
 
     def ask(self, operation: Operation) -> Any:
         """The answer."""
         if self._runner is not None:
-            return self._runner.run(_answer(self._store, operation))
+            return self._runner.run(_answer(self._asked, operation))
         try:
-            return operation.ask(self._store)
+            return operation.ask(self._asked)
         except StoreBusyError:
-            if self._spare is None:
+            if self._asked is self.store:
                 raise
-            return operation.ask(self._spare)
+            return operation.ask(self.store)
+
+    def play(self, flow: Flow[Any]) -> Any:
+        """The verdict of *flow*."""
+        return _drive(flow, self.ask)
 
     def call(self, method: str) -> None:
         """Call ``initialize`` or ``teardown``."""
         if self._runner is not None:
-            self._runner.run(_call(self._store, method))
+            self._runner.run(_call(self._asked, method))
         else:
-            getattr(self._spare or self._store, method)()
+            getattr(self.store, method)()
 
     def end(self) -> None:
         """Release the store."""
@@ -60,7 +71,7 @@ class Face:
     def together(self, flows: Iterable[Flow[Any]]) -> list[Any]:
         """The verdicts of all *flows*, each on its own thread, or its own task where the face is awaited."""
         if self._runner is not None:
-            return self._runner.run(_gather(flows, self._store))
+            return self._runner.run(_gather(flows, self._asked))
         todo = list(flows)
         verdicts: list[Any] = [None] * len(todo)
         barrier = threading.Barrier(len(todo))
@@ -68,7 +79,7 @@ class Face:
         def work(index: int) -> None:
             barrier.wait()
             try:
-                verdicts[index] = _drive(todo[index], self.ask)
+                verdicts[index] = self.play(todo[index])
             except Exception as error:
                 verdicts[index] = error
 
@@ -114,13 +125,21 @@ async def _adrive(flow: Flow[Any], store: Any) -> Any:
         return stop.value
 
 
-def case(body: Callable[[Any, Face], None]) -> Callable[[Any, Path], None]:
-    """A method for a test runner, which runs *body* on every face."""
+def case(
+    body: Callable[[Any, Face], None] | None = None, *, needs: tuple[str, ...] = (), once: bool = False
+) -> Callable[..., Any]:
+    """A method for a test runner, which runs *body* on every face, or *once*, on the first.
+
+    *needs*: names from ``hooks.NEEDS``; where one is lacking, the case is none.
+    """
+    if body is None:
+        return lambda body: case(body, needs=needs, once=once)
+    run: Callable[[Any, Face], None] = body
 
     def method(self: Any, tmp_path: Path) -> None:
-        for face in self.faces(tmp_path):
+        for face in self.faces(tmp_path, once=once):
             try:
-                body(self, face)
+                run(self, face)
             except BaseException as error:
                 error.add_note(f"on the {face.name} face of the store")
                 with suppress(Exception):  # the first fault is the one to tell
@@ -128,37 +147,37 @@ def case(body: Callable[[Any, Face], None]) -> Callable[[Any, Path], None]:
                 raise
             face.end()
 
-    method.__name__ = body.__name__
-    method.__qualname__ = body.__qualname__
-    method.__doc__ = body.__doc__
+    method.__name__ = run.__name__
+    method.__qualname__ = run.__qualname__
+    method.__doc__ = run.__doc__
+    method.needs = needs  # type: ignore[attr-defined]
     return method
 
 
-class Faces:
+class Faces(Hooks):
     """Base of the kit's parts: makes the stores and hands their faces to the cases."""
 
-    def make_store(self, tmp_path: Path) -> AnyStore:
-        """A new, empty store; *tmp_path* is a directory of its own. Called once for each face of each case."""
-        raise TypeError("a StoreContract needs a method make_store(self, tmp_path)")
-
-    def faces(self, tmp_path: Path) -> Iterator[Face]:
-        """Every face of the store, each on a new store, ready."""
+    def faces(self, tmp_path: Path, *, once: bool = False) -> Iterator[Face]:
+        """Every face of the store, or the first, each on a new store, ready."""
         names = ["called"]
         for name in names:
             directory = tmp_path / name
             directory.mkdir()
             store: Any = self.make_store(directory)
             if is_awaited(store):
-                face = Face("awaited", store, awaited=True)
-            elif name == "called":
+                name = "awaited"
+            elif name == "called" and not once:
                 names += _more_faces(store)
-                face = Face(name, store, awaited=False)
-            elif name == "inline":
-                face = Face(name, store.inline(), awaited=False, spare=store)
-            else:
-                face = Face(name, store.aio(), awaited=True)
+            face = Face(name, store, self, directory)
             face.call("initialize")
             yield face
+
+    def again(self, face: Face) -> Face:
+        """Another store object on the data of *face*, ready."""
+        store: Any = self.open_again(face.directory)
+        other = Face("awaited" if is_awaited(store) else "called", store, self, face.directory)
+        other.call("initialize")
+        return other
 
 
 def _more_faces(store: Any) -> list[str]:

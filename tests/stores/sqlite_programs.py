@@ -1,6 +1,6 @@
 """What the SQLite tests run in processes of their own: ``python sqlite_programs.py <name> <file>``.
 
-Forking belongs where no other thread is, and killing where nobody minds.
+Forking belongs where no other thread is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -142,36 +141,6 @@ def foreign_fork(path):
     assert [store.load(record.id) for record in records] == records
     store.teardown()
     assert [SQLiteStore(path).load(record.id) for record in records] == records
-
-
-def killed(path):
-    """Ten writers, killed with SIGKILL in the middle of their work: what they acknowledged is there."""
-    for durable in (False, True):
-        for number in range(5):
-            read, write = os.pipe()
-            pid = os.fork()
-            if pid == 0:
-                store = SQLiteStore(path, durable=durable)
-                while True:
-                    record = new_record(payload=os.urandom(500))
-                    new = new_record()
-                    store.create(record)
-                    assert store.rotate(new, record.id, 1, until=2_000_000_000) is Outcome.SAVED
-                    os.write(write, f"{record.id} {new.id}\n".encode())
-            os.close(write)
-            with os.fdopen(read) as acknowledged:
-                lines = [next(acknowledged) for _ in range(3 + number * 7)]
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                lines += acknowledged
-            store = SQLiteStore(path)
-            for line in lines:
-                old, new = line.split()
-                assert store.load(old).closed
-                assert store.load(new) is not None
-            live = {record.id for record in store.list_user("alice")}
-            assert all(line.split()[1] in live or store.load(line.split()[1]).closed for line in lines)
-            store.teardown()
 
 
 def unprivileged(path):

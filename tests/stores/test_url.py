@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from session_mw.errors import ConfigurationError
+from session_mw.service import SessionService
 from session_mw.stores import url as urls
+from session_mw.stores.filesystem import FilesystemStore
 from session_mw.stores.memory import MemoryStore
 from session_mw.stores.sqlite import SQLiteStore
 from session_mw.stores.url import StoreURL, flag, store_from_url
@@ -51,6 +53,29 @@ def test_sqlite_absolute_with_options(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("url", "save_path", "path"),
+    [
+        ("file:///below/a%20%23%3F", None, "{here}/below/a #?"),
+        ("file:///{here}/x?durable=0&lock_timeout=2.5", None, "{here}/x"),
+        ("FILE:", "below", "{here}/below"),
+        ("file:?durable=0&lock_timeout=2.5", "{here}/%20#?", "{here}/%20#?"),
+    ],
+)
+def test_file(url, save_path, path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = store_from_url(url.format(here=tmp_path), save_path=save_path and save_path.format(here=tmp_path))
+    assert isinstance(store, FilesystemStore)
+    assert repr(store) == f"<FilesystemStore {path.format(here=tmp_path)}>"
+    assert (store.tree.durable, store._wait) == ((False, 2.5) if "?" in url else (True, 5.0))
+
+
+@pytest.mark.parametrize("url", ["file:///x", "file://x", "sqlite:", "memory:"])
+def test_save_path_goes_with_a_file_url_that_has_no_path(url):
+    with pytest.raises(ConfigurationError, match="save_path is the directory of a file: URL that has no path"):
+        store_from_url(url, save_path="y")
+
+
+@pytest.mark.parametrize(
     ("url", "says"),
     [
         ("sqllite:///x", r"unknown store scheme 'sqllite', did you mean 'sqlite'\?; known: .*memory.*sqlite"),
@@ -74,12 +99,24 @@ def test_sqlite_absolute_with_options(tmp_path):
         ("sqlite:///x.db?lock_timeout=nan", "lock_timeout must be"),
         ("sqlite:///:memory:", "for records in memory use MemoryStore"),
         ("sqlite:///a%00b", "needs the path of a file"),
+        ("file:", r"a file: URL without a path needs save_path=, the directory; or file:///directory"),
+        ("file:sessions", "file:///relative/path or file:////absolute/path"),
+        ("file://sessions", "file:///relative/path"),
+        ("file://host/sessions", "file:///relative/path"),
+        ("file:///x?durable=maybe", "option 'durable' of a file: URL has a bad value"),
+        ("file:///x?timeout=5", r"no option 'timeout', did you mean 'lock_timeout'\?; known: durable, lock_timeout"),
     ],
 )
 def test_a_refusal_names_what_is_wrong(url, says):
     with pytest.raises(ConfigurationError, match=says) as caught:
         store_from_url(url)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_missing_extra_is_told(monkeypatch):
+    monkeypatch.setitem(urls.SCHEMES, "xyzzy", "xyzzy")
+    with pytest.raises(ConfigurationError, match=r"a xyzzy: URL needs the package session_mw\.stores\.xyzzy; install"):
+        store_from_url("xyzzy:")
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("True", True), ("on", True), ("0", False), ("no", False)])
@@ -97,5 +134,23 @@ def test_every_scheme_has_its_module():
 
     for module in set(urls.SCHEMES.values()):
         assert find_spec(f"session_mw.stores.{module}") is not None
-    for module in ("memory", "sqlite"):
+    for module in ("memory", "sqlite", "filesystem"):
         assert callable(import_module(f"session_mw.stores.{module}").from_url)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{0}/sessions.db", "file:///{0}/sessions"])
+def test_applications_keep_their_sessions_apart(url, tmp_path):
+    """One URL, two ``table_index``: neither sees, lists or ends what is the other's."""
+    services = [
+        SessionService(store=url.format(tmp_path), table_index=index) for index in ("default", "shop-2", "shop-2")
+    ]
+    home, shop, again = services
+    kept = home.create_session("alice", {"a": 1})
+    other = shop.create_session("alice", {"b": 2})
+    assert home.list_sessions("alice") == [kept]
+    assert again.list_sessions("alice") == [other]
+    assert shop.get_session(kept) is None
+    assert shop.destroy_user_sessions("alice") == 1
+    assert home.get_session(kept) == {"a": 1}
+    for service in services:
+        service.teardown()

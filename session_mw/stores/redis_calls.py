@@ -1,0 +1,293 @@
+"""The calls of the contract, as flows over commands: what is asked of the server, and what its answer means.
+
+Decided here: which commands one call takes. Where all keys lie on one server a call is one script, so it is atomic
+and one round trip. A Cluster keeps a record and its owner's index on different nodes; there the two are kept right
+by order alone: the entry is written before the record and removed after it, so that a session in use is always
+listed, and an entry that leads nowhere is passed over and expires. ``rotate`` would need two records at once, so a
+Cluster cannot.
+
+Flows are driven by ``run`` and ``arun`` of the core; what they ask is a *line*: it sends commands, brings answers,
+and raises StoreError.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from logging import getLogger
+from typing import Any
+
+from ..core.operations import Flow, Operation, Outcome
+from ..core.record import Record
+from ..errors import StoreError
+from . import redis_scripts as scripts
+from .redis_layout import MARGIN, UNSTORABLE, Keys, decode, encode, stamp, ttl
+
+__all__ = ["Ask", "Calls", "ClusterCalls", "Nodes", "Values"]
+
+PAGE = 500  # keys a script of a sweep looks at
+
+_ENDED = (Outcome.GONE, Outcome.CONFLICT, Outcome.DELETED)
+_SAVED = (Outcome.GONE, Outcome.CONFLICT, Outcome.SAVED)
+
+logger = getLogger("session_mw")
+
+
+class Ask(Operation, frozen=True, gc=False):
+    """One command, and where it goes when not by its key. What only *reads* may be sent twice."""
+
+    args: tuple[Any, ...]
+    reads: bool = False
+    node: Any = None
+
+    def ask(self, store: Any) -> Any:
+        return store.ask(self)
+
+
+class Nodes(Operation, frozen=True, gc=False):
+    """Every server that keeps keys: what ``Ask.node`` takes."""
+
+    def ask(self, store: Any) -> Any:
+        return store.nodes()
+
+
+class Values(Operation, frozen=True, gc=False):
+    """What is kept under *keys*, wherever they lie."""
+
+    keys: list[str]
+
+    def ask(self, store: Any) -> Any:
+        return store.values(self.keys)
+
+
+def _unstorable(error: Exception) -> StoreError:
+    return StoreError(f"a value that the Redis layout cannot hold ({type(error).__name__})")
+
+
+def _life(record: Record) -> int:
+    return ttl(record.expires_at, record.last_activity)
+
+
+class Calls:
+    """The calls where one server keeps all keys. *clock*: Unix seconds, see ``purge``."""
+
+    can_rotate = True
+
+    def __init__(self, keys: Keys, where: str, clock: Callable[[], float]) -> None:
+        self._keys = keys
+        self._where = where
+        self._clock = clock
+        self._index_head = keys.user_head
+        self._warned = False
+
+    # -- one record ---------------------------------------------------------------------------------------------
+
+    def load_command(self, id: str) -> tuple[str, str]:
+        """What ``load`` sends."""
+        return ("GET", self._keys.record(id))
+
+    def loaded(self, id: str, value: bytes | None) -> Record | None:
+        """What ``load`` answers; a value that cannot be read is told and is no record."""
+        if value is None:
+            return None
+        try:
+            return decode(id, value)
+        except ValueError as error:
+            logger.warning("%s: the record of session %s… cannot be read: %s", self._where, id[:6], error)
+            return None
+
+    def load(self, id: str) -> Flow[Record | None]:
+        value = yield Ask(self.load_command(id), reads=True)
+        return self.loaded(id, value)
+
+    def create(self, record: Record) -> Flow[bool]:
+        value, key, seconds = self._value(record), self._keys.record(record.id), _life(record)
+        if record.user_id is None:
+            return (yield from self._set(key, value, seconds))
+        index = self._keys.user(record.user_id)
+        done: int = yield Ask(scripts.CREATE.call((key, index), value, seconds, record.id))
+        return done == 2
+
+    def _set(self, key: str, value: bytes, seconds: int) -> Flow[bool]:
+        answer = yield Ask(("SET", key, value, "NX", "EX", seconds))
+        return answer is not None
+
+    def save(self, record: Record, expected_version: int, payload_only: bool) -> Flow[Outcome]:
+        value, key, seen = self._value(record), self._keys.record(record.id), self._stamp(expected_version)
+        if payload_only:
+            done: int = yield Ask(scripts.SAVE_PAYLOAD.call((key,), seen, value))
+            return _SAVED[done]
+        return (yield from self._save(record, key, seen, value))
+
+    def _save(self, record: Record, key: str, seen: bytes, value: bytes) -> Flow[Outcome]:
+        keys = (key,) if record.user_id is None else (key, self._keys.user(record.user_id))
+        done: int = yield Ask(scripts.SAVE.call(keys, seen, value, _life(record), record.id, self._index_head))
+        return _SAVED[done]
+
+    def touch(self, id: str, last_activity: int, expires_at: int) -> Flow[bool]:
+        arguments = (expires_at, last_activity, ttl(expires_at, last_activity), id, self._index_head)
+        done: int = yield Ask(scripts.TOUCH.call((self._keys.record(id),), *arguments))
+        return done == 2
+
+    def delete(self, id: str, expected_version: int | None) -> Flow[Outcome]:
+        seen = b"" if expected_version is None else self._stamp(expected_version)
+        done, _ = yield Ask(scripts.DELETE.call((self._keys.record(id),), seen, id, self._index_head))
+        return _ENDED[done]
+
+    def close(self, id: str, expected_version: int, until: int, successor: str | None) -> Flow[Outcome]:
+        arguments = (self._stamp(expected_version), id, self._index_head, until, successor or "")
+        done, _ = yield Ask(scripts.CLOSE.call((self._keys.record(id),), *arguments))
+        return _ENDED[done]
+
+    def rotate(
+        self, record: Record, old_id: str, expected_version: int, until: int, successor: str | None
+    ) -> Flow[Outcome]:
+        keys: tuple[str, ...] = (self._keys.record(record.id), self._keys.record(old_id))
+        if record.user_id is not None:
+            keys = (*keys, self._keys.user(record.user_id))
+        new = (self._value(record), _life(record), record.id)
+        arguments = (self._stamp(expected_version), *new, old_id, self._index_head, until, successor or "")
+        done: int = yield Ask(scripts.ROTATE.call(keys, *arguments))
+        return _SAVED[done]
+
+    def _value(self, record: Record) -> bytes:
+        try:
+            return encode(record)
+        except UNSTORABLE as error:
+            raise _unstorable(error) from error
+
+    def _stamp(self, version: int) -> bytes:
+        try:
+            return stamp(version)
+        except UNSTORABLE as error:
+            raise _unstorable(error) from error
+
+    # -- users --------------------------------------------------------------------------------------------------
+
+    def list_user(self, user_id: str) -> Flow[list[Record]]:
+        index = self._keys.user(user_id)
+        found: list[bytes] = yield Ask(scripts.LIST.call((index,), self._keys.record_head, user_id))
+        return self._newest_first(user_id, found[::2], found[1::2])
+
+    def _newest_first(self, user_id: str, ids: Sequence[bytes], values: Sequence[bytes | None]) -> list[Record]:
+        records = [self.loaded(name.decode(), value) for name, value in zip(ids, values, strict=True)]
+        live = [one for one in records if one is not None and not one.closed and one.user_id == user_id]
+        live.sort(key=lambda record: record.created_at, reverse=True)
+        return live
+
+    def delete_user(self, user_id: str, except_id: str | None) -> Flow[int]:
+        index = self._keys.user(user_id)
+        arguments = (self._keys.record_head, user_id, except_id or "")
+        count: int = yield Ask(scripts.DELETE_USER.call((index,), *arguments))
+        return count
+
+    # -- all ----------------------------------------------------------------------------------------------------
+
+    def purge(self, now: int, limit: int) -> Flow[int]:
+        """Nothing for the present, whose end the server brings about; any other *now* sweeps, page by page."""
+        if abs(now - self._clock()) <= MARGIN:
+            return 0
+        keys, count = self._keys, 0
+        for node in (yield Nodes()):
+            cursor: bytes | int = 0
+            while count < limit:
+                heads = (keys.record_head, self._index_head)
+                command = scripts.PURGE.call((), cursor, keys.pattern, PAGE, now, limit - count, *heads)
+                cursor, purged = yield Ask(command, node=node)
+                count += purged
+                if not int(cursor):
+                    break
+        return count
+
+    def initialize(self) -> Flow[None]:
+        """Ask every server whether it is there, teach it the scripts, and look at what it does when it is full."""
+        policies = set()
+        for node in (yield Nodes()):
+            yield Ask(("PING",), reads=True, node=node)
+            for source in scripts.SCRIPTS.values():
+                yield Ask(("SCRIPT", "LOAD", source), reads=True, node=node)
+            try:
+                policies.add(_policy((yield Ask(("INFO", "memory"), reads=True, node=node))))
+            except StoreError:  # it may be forbidden
+                policies.add(None)
+        evicting = sorted(policies - {None, "noeviction"})  # type: ignore[type-var]
+        if evicting and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s: maxmemory-policy is %s, so a full server drops sessions that are in use; set it to noeviction",
+                self._where,
+                ", ".join(map(repr, evicting)),
+            )
+
+
+class ClusterCalls(Calls):
+    """The calls where a record and its owner's index may lie on different nodes."""
+
+    can_rotate = False
+
+    def __init__(self, keys: Keys, where: str, clock: Callable[[], float]) -> None:
+        super().__init__(keys, where, clock)
+        self._index_head = ""  # no script may look for an index by itself
+
+    def create(self, record: Record) -> Flow[bool]:
+        value = self._value(record)
+        yield from self._enlist(record)
+        return (yield from self._set(self._keys.record(record.id), value, _life(record)))
+
+    def _save(self, record: Record, key: str, seen: bytes, value: bytes) -> Flow[Outcome]:
+        yield from self._enlist(record)
+        done: int = yield Ask(scripts.SAVE.call((key,), seen, value, _life(record), record.id, ""))
+        return _SAVED[done]
+
+    def _enlist(self, record: Record) -> Flow[None]:
+        """No touch will move the entry, so it stays until the absolute deadline."""
+        if record.user_id is not None:
+            last = max(record.absolute_expires_at, record.expires_at)
+            seconds = ttl(last, record.last_activity)
+            yield Ask(scripts.ENLIST.call((self._keys.user(record.user_id),), record.id, seconds))
+
+    def delete(self, id: str, expected_version: int | None) -> Flow[Outcome]:
+        seen = b"" if expected_version is None else self._stamp(expected_version)
+        done, user = yield Ask(scripts.DELETE.call((self._keys.record(id),), seen, id, ""))
+        yield from self._delist(id, user)
+        return _ENDED[done]
+
+    def close(self, id: str, expected_version: int, until: int, successor: str | None) -> Flow[Outcome]:
+        arguments = (self._stamp(expected_version), id, "", until, successor or "")
+        done, user = yield Ask(scripts.CLOSE.call((self._keys.record(id),), *arguments))
+        yield from self._delist(id, user)
+        return _ENDED[done]
+
+    def _delist(self, id: str, user: bytes) -> Flow[None]:
+        if user:
+            yield Ask(("ZREM", self._keys.user(user.decode()), id))
+
+    def list_user(self, user_id: str) -> Flow[list[Record]]:
+        ids: list[bytes] = yield Ask(("ZRANGE", self._keys.user(user_id), 0, -1), reads=True)
+        if not ids:
+            return []
+        values = yield Values([self._keys.record(name.decode()) for name in ids])
+        return self._newest_first(user_id, ids, values)
+
+    def delete_user(self, user_id: str, except_id: str | None) -> Flow[int]:
+        count = 0
+        seen: set[str | None] = {except_id}
+        while True:  # a session may move to another id between the look and the deletion: look until nothing is new
+            found = yield Ask(("ZRANGE", self._keys.user(user_id), 0, -1), reads=True)
+            fresh = [name for name in map(bytes.decode, found) if name not in seen]
+            if not fresh:
+                return count
+            for name in fresh:
+                key = self._keys.record(name)
+                done, user = yield Ask(scripts.DELETE.call((key,), b"", name, "", user_id))
+                count += done == 2
+                yield from self._delist(name, user)
+            seen.update(fresh)
+
+
+def _policy(info: Any) -> str | None:
+    """The maxmemory-policy in what INFO answered: a dict from redis-py, or the server's text."""
+    if isinstance(info, dict):
+        return info.get("maxmemory_policy")
+    found = re.search(rb"maxmemory_policy:([\w-]+)", info)
+    return found[1].decode() if found else None

@@ -1,0 +1,49 @@
+"""What redis-py raises, said in words: every fault is a StoreError with redis-py's exception as its cause.
+
+The server's own words are left to the cause: they may repeat what was sent.
+"""
+
+from __future__ import annotations
+
+import redis.exceptions as errors
+
+from ..errors import StoreError
+
+__all__ = ["BROKEN", "FAULTS", "fault"]
+
+BROKEN = (errors.ConnectionError, ConnectionError)
+"""The connection is gone: what only read may be asked again on another."""
+
+FAULTS = (
+    errors.RedisError,
+    errors.RedisClusterException,
+    errors.ChildDeadlockedError,
+    OSError,  # TimeoutError is one of them
+    UnicodeEncodeError,  # a user that is no text
+)
+"""What a command may raise."""
+
+_ADVICE: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
+    (errors.AuthenticationError, "refused the login; look at the user name and password"),
+    (errors.AuthorizationError, "refused the login; look at the user name and password"),
+    (errors.NoPermissionError, "does not let this user do that; its ACL needs GET, SET, ZADD and EVALSHA on our keys"),
+    (errors.BusyLoadingError, "is still loading its data"),
+    (errors.MaxConnectionsError, "has no connection left in its pool; raise max_connections above the threads"),
+    (errors.OutOfMemoryError, "is full; raise maxmemory"),
+    (errors.ReadOnlyError, "is a replica now; a fail-over is under way, or the URL names the wrong server"),
+    (errors.ClusterDownError, "is down in part; some slots are not served"),
+    (errors.NoScriptError, "forgot a script it was just given"),
+    (errors.TimeoutError, "did not answer in time"),
+    (TimeoutError, "did not answer in time"),
+    (errors.ConnectionError, "cannot be reached, or hung up"),
+    (OSError, "cannot be reached, or hung up"),
+    (errors.RedisClusterException, "cannot be reached, or serves only some slots"),
+    (UnicodeEncodeError, "cannot be asked for a name that is no text"),
+    (errors.ResponseError, "answered with an error"),
+)
+
+
+def fault(where: str, error: Exception) -> StoreError:
+    """The StoreError that says *error* in words; the caller raises it from *error*."""
+    words = next((words for kind, words in _ADVICE if isinstance(error, kind)), "failed")
+    return StoreError(f"{where} {words} ({type(error).__name__})")

@@ -1,0 +1,301 @@
+"""The options that the seed's session handlers have, on every store, through the real middleware."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from asgi_driver import NAME, SECRET, Client, handler
+from msgspec import structs
+from store_urls import STORES, every_store
+from wsgi_driver import WSGIClient
+
+from session_mw import asgi, wsgi
+from session_mw.core.operations import Create, ListUser, Load, Operation, Outcome, Save
+from session_mw.core.record import SessionRecord
+from session_mw.core.state import Event
+from session_mw.core.tokens import digest
+from session_mw.stores.url import store_from_url
+from session_mw.testing import Clock
+
+HOME, AWAY = "203.0.113.9", "198.51.100.66"
+PLAIN = "what-nobody-may-read-at-rest"
+
+
+class Visitor:
+    """One browser; ``visit(work)`` is one request whose handler is *work*: what that answers."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.address = HOME
+        self.cookies: dict[str, str] = {}
+
+    def visit(self, work: Callable[[Any], Any] = dict) -> Any:
+        self.site.work = work
+        if self.site.kind == "asgi":
+            browser = Client(self.site.app, self.cookies, client=(self.address, 50_000))
+            self.site.await_(browser.request())
+        else:
+            browser = WSGIClient(self.site.app, self.cookies, REMOTE_ADDR=self.address)  # type: ignore[assignment]
+            browser.get()
+        self.cookies = browser.cookies
+        return self.site.answer
+
+    @property
+    def token(self) -> tuple[str, str]:
+        id, _, secret = self.cookies[NAME].partition(".")  # noqa: A001
+        return id, secret
+
+
+class Site:
+    """A middleware around the handlers of its visitors, with a store, and everything it tells."""
+
+    def __init__(self, kind: str, url: str, runner: asyncio.Runner) -> None:
+        self.kind = kind
+        self.url = url
+        self.await_ = runner.run
+        self.store: Any = store_from_url(url)
+        self.events: list[Event] = []
+        self.work: Callable[[Any], Any] = dict
+        self.answer: Any = None
+        self.ask_later(self.store.initialize)
+
+    def begin(self, **settings: Any) -> Visitor:
+        """A first visitor, under *settings*."""
+        settings = {"clock": Clock(2_100_000_000), "on_event": self.events.append, **settings}
+        if self.kind == "asgi":
+            self.app: Any = asgi.SessionMiddleware(handler(self.handle), store=self.store, **settings)
+        else:
+            self.app = wsgi.SessionMiddleware(self.wsgi, store=self.store, **settings)
+        return Visitor(self)
+
+    def handle(self, session: Any) -> str:
+        self.answer = self.work(session)
+        return "ok"
+
+    def wsgi(self, environ: Any, start_response: Any) -> list[bytes]:
+        body = self.handle(environ["session_mw.session"]).encode()
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def ask(self, operation: Operation) -> Any:
+        """Straight to the store."""
+        return self.ask_later(lambda: operation.ask(self.store))
+
+    def ask_later(self, call: Callable[[], Any]) -> Any:
+        async def story() -> Any:
+            answer = call()
+            return await answer if isinstance(answer, Awaitable) else answer
+
+        return self.await_(story()) if self.kind == "asgi" else call()
+
+    def end(self) -> None:
+        """Close the store, and the face that the app used on its loop."""
+        if self.kind == "asgi" and hasattr(self.store, "aio"):
+            self.ask_later(self.store.aio().teardown)
+        self.ask_later(self.store.teardown)
+
+    def told(self) -> list[str]:
+        """The events since last time, each with its reason."""
+        events = [f"{event.name}:{event.reason}" if event.reason else event.name for event in self.events]
+        self.events.clear()
+        return events
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def site(
+    store_name: str, kind: str, runner: asyncio.Runner, request: pytest.FixtureRequest, tmp_path: Any
+) -> Iterator[Site]:
+    site = Site(kind, STORES[store_name].url(request, tmp_path), runner)
+    yield site
+    site.end()
+
+
+def puts(**values: Any) -> Callable[[Any], None]:
+    return lambda session: session.update(values)
+
+
+def logs_in(user: str, ip: str | None = None) -> Callable[[Any], Any]:
+    return lambda session: session.login(ip, user_id=user)
+
+
+@every_store()
+def test_encryption_seals_the_payload_and_binds_it_to_its_record(site: Site) -> None:
+    ann = site.begin(secret_key=SECRET, encryption=True)
+    bob = Visitor(site)
+    ann.visit(puts(whose=f"ann {PLAIN}"))
+    bob.visit(puts(whose=f"bob {PLAIN}"))
+    anns, bobs = (site.ask(Load(visitor.token[0])) for visitor in (ann, bob))
+    assert PLAIN.encode() not in anns.payload + bobs.payload
+
+    def put_payloads(first: bytes, second: bytes) -> None:
+        for id, payload in ((anns.id, first), (bobs.id, second)):  # noqa: A001
+            found = site.ask(Load(id))
+            changed = structs.replace(found, version=found.version + 1, payload=payload)
+            assert site.ask(Save(changed, found.version, payload_only=True)) is Outcome.SAVED
+
+    site.told()
+    put_payloads(bobs.payload, anns.payload)
+    for visitor in (ann, bob):
+        before = dict(visitor.cookies)
+        assert visitor.visit() == {}, "a payload of another record was opened"
+        assert visitor.cookies == before
+        assert site.told() == ["refused:corrupt", "close"]
+    put_payloads(anns.payload, bobs.payload)
+    assert ann.visit() == {"whose": f"ann {PLAIN}"}
+    assert bob.visit() == {"whose": f"bob {PLAIN}"}
+    plain = site.begin()
+    plain.cookies = dict(ann.cookies)
+    assert plain.visit() == {}, "a sealed payload is nothing without its key"
+
+
+@every_store()
+def test_session_ip_binds_a_record_to_where_it_began(site: Site) -> None:
+    visitor = site.begin(session_ip=True)
+    visitor.visit(puts(a=1))
+    record = site.ask(Load(visitor.token[0]))
+    site.told()
+    visitor.address = AWAY
+    before = dict(visitor.cookies)
+    assert visitor.visit() == {}
+    assert site.told() == ["refused:address", "close"]
+    assert (visitor.cookies, site.ask(Load(record.id))) == (before, record)
+    visitor.address = HOME
+    assert visitor.visit() == {"a": 1}
+    unbound = site.begin()
+    unbound.visit(puts(b=2))
+    unbound.address = AWAY
+    assert unbound.visit() == {"b": 2}
+
+
+@every_store()
+def test_a_strict_login_ends_where_it_comes_from_elsewhere(site: Site) -> None:
+    visitor = site.begin(strict_session_ip=True)
+    visitor.visit(logs_in("ann", HOME))
+    (record,) = site.ask(ListUser("ann"))
+    visitor.address = AWAY
+    assert visitor.visit(lambda session: session.is_online()) is False
+    assert site.ask(ListUser("ann")) == []
+    assert site.told()[-3:] == ["ip_changed:ended", "destroy:ip_changed", "close"]
+    left = site.ask(Load(record.id))
+    assert left is None or left.closed
+
+
+@every_store()
+def test_callbacks_are_filters_of_one_stream(site: Site) -> None:
+    heard: dict[str, list[Event]] = {name: [] for name in ("on_create", "on_open", "on_close", "on_destroy")}
+    stream: list[Event] = []
+    visitor = site.begin(on_event=stream.append, **{name: found.append for name, found in heard.items()})
+    visitor.visit()
+    visitor.visit(puts(a=1))
+    visitor.visit(puts(a=2))
+    visitor.visit(logs_in("ann"))
+    visitor.visit(lambda session: session.logout())
+    visitor.visit(lambda session: session.destroy(all_data=True))
+    assert visitor.cookies == {}
+    assert [event.name for event in stream] == [
+        *("close",),
+        *("create", "close"),
+        *("open", "save", "close"),
+        *("open", "login", "rotate", "close"),
+        *("open", "logout", "rotate", "close"),
+        *("open", "destroy", "close"),
+    ]
+    for name, found in heard.items():
+        assert found == [event for event in stream if event.name == name.removeprefix("on_")]
+    assert {event.user_id for event in stream if event.name in ("login", "logout")} == {"ann"}
+    assert all(event.session_id for event in stream if event.name != "close")
+    assert all(event.at == 2_100_000_000 for event in stream)
+
+
+@every_store()
+def test_on_validate_may_veto_and_nothing_else(site: Site) -> None:
+    seen: list[SessionRecord] = []
+    verdicts: list[object] = [True, False, 1, None, True]
+
+    def validate(record: SessionRecord) -> Any:
+        seen.append(record)
+        return verdicts[len(seen) - 1]
+
+    visitor = site.begin(on_validate=validate)
+    visitor.visit(puts(a=1))
+    assert seen == [], "there was nothing to open"
+    record = site.ask(Load(visitor.token[0]))
+    opened = [visitor.visit() for _ in verdicts]
+    assert opened == [{"a": 1}, {}, {}, {}, {"a": 1}], "only True lets it open"
+    assert [name for name in site.told() if name != "close"] == ["create", "open", *["refused:vetoed"] * 3, "open"]
+    assert site.ask(Load(record.id)) == record, "a veto leaves the record alone"
+    assert {one.session_id for one in seen} == {record.id}
+
+
+@every_store()
+def test_a_callback_that_fails_costs_nobody_a_session(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(event: Any) -> None:
+        raise ValueError("a listener broke")
+
+    names = ("on_event", "on_create", "on_open", "on_close", "on_destroy")
+    visitor = site.begin(**dict.fromkeys(names, fails))
+    visitor.visit(puts(a=1))
+    assert visitor.visit() == {"a": 1}
+    visitor.visit(lambda session: session.destroy())
+    assert visitor.cookies == {}
+    assert caplog.text.count("a listener broke") >= 8
+    visitor = site.begin()
+    visitor.visit(puts(a=1))
+    closed_door = site.begin(on_validate=fails)
+    closed_door.cookies = dict(visitor.cookies)
+    assert closed_door.visit() == {}, "what decides, and fails, decides against"
+
+
+@every_store()
+def test_ids_and_secrets_have_their_entropy_and_the_store_no_secret(site: Site) -> None:
+    site.begin()
+    tokens = []
+    for number in range(25):
+        visitor = Visitor(site)
+        visitor.visit(puts(number=number))
+        tokens.append(visitor.token)
+    parts = [
+        binascii.a2b_base64(part.translate(str.maketrans("-_", "+/")), strict_mode=True)
+        for token in tokens
+        for part in token
+    ]
+    assert {len(part) * 8 for part in parts[::2]} == {144}, "bits of an id"
+    assert {len(part) * 8 for part in parts[1::2]} == {264}, "bits of a secret"
+    assert len(set(parts)) == 50
+    for size, column in ((18, parts[::2]), (33, parts[1::2])):
+        for place in range(size):
+            assert len({part[place] for part in column}) > 12, "every byte of it is random"
+    for id, secret in tokens:  # noqa: A001
+        record = site.ask(Load(id))
+        assert record.digest == digest(secret)
+        assert secret not in repr(structs.asdict(record))
+
+
+@every_store(named=True)
+def test_names_keep_two_apps_apart(
+    store_name: str, kind: str, runner: asyncio.Runner, request: pytest.FixtureRequest, tmp_path: Any
+) -> None:
+    named = STORES[store_name].named
+    assert named is not None
+    one, two = (Site(kind, url, runner) for url in named(request, tmp_path))
+    try:
+        visitor = one.begin()
+        visitor.visit(logs_in("ann"))
+        (record,) = one.ask(ListUser("ann"))
+        assert two.ask(Load(record.id)) is None
+        assert two.ask(ListUser("ann")) == []
+        assert two.ask(Create(structs.replace(record, payload=b"{}"))) is True
+        assert one.ask(Load(record.id)) == record
+    finally:
+        for site in (one, two):
+            site.end()
