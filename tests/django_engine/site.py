@@ -15,7 +15,11 @@ does: list[Callable[[HttpRequest], Any]] = []
 def view(request: HttpRequest) -> Any:
     """Sync."""
     answer = does[-1](request)
-    return answer if isinstance(answer, HttpResponse) or hasattr(answer, "streaming_content") else HttpResponse(repr(answer))
+    return (
+        answer
+        if isinstance(answer, HttpResponse) or hasattr(answer, "streaming_content")
+        else HttpResponse(repr(answer))
+    )
 
 
 async def aview(request: HttpRequest) -> Any:
