@@ -35,7 +35,7 @@ _READ = (*OWN.values(), "SESSION_COOKIE_AGE", "SECRET_KEY", "SECRET_KEY_FALLBACK
 _WEAKEST = 16  # bytes of a framework's own key taken over
 
 logger = logging.getLogger("session_mw")
-_stores: dict[tuple[str, str | None], Any] = {}
+_stores: dict[tuple[str, str | None, str], Any] = {}
 
 
 def snapshot() -> tuple[Any, ...]:
@@ -50,6 +50,8 @@ def configuration(ours: Any) -> tuple[SessionConfig, frozenset[str]]:
         raise ConfigurationError(
             'sessions have nowhere to live; add to the settings\n    SESSION_MW = {"store": "sqlite:///sessions.db"}'
         )
+    if not isinstance(ours, Mapping):
+        raise ConfigurationError(f"SESSION_MW must be a mapping, not {type(ours).__name__}")
     config = SessionConfig.from_mapping({**ours, **_key(ours)})
     if config.store is None:
         raise ConfigurationError('under Django sessions are kept in a store: add SESSION_MW["store"]')
@@ -67,10 +69,10 @@ def configuration(ours: Any) -> tuple[SessionConfig, frozenset[str]]:
 def _store(config: SessionConfig) -> Any:
     if not isinstance(config.store, str):
         return config.store
-    url = (config.store, config.save_path)
-    if url not in _stores:
-        _stores[url] = built(config.store)
-    return _stores[url]
+    named = (config.store, config.save_path, config.table_index)
+    if named not in _stores:
+        _stores[named] = built(config.store, save_path=config.save_path, table_index=config.table_index)
+    return _stores[named]
 
 
 def _times(config: SessionConfig) -> dict[str, Any]:
