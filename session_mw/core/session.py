@@ -184,7 +184,8 @@ class Session(Account):
 
     async def acommit(self) -> None:
         """``commit()``, where the store must be awaited."""
-        await self.load()
+        if self._state is None:
+            await self._layer.afill(self)
         await self._layer.acommit_early(self)
         self._touch().committed = True
 
@@ -203,16 +204,16 @@ class Session(Account):
         return self
 
 
-_current: ContextVar[Session] = ContextVar("session_mw.current_session")
+_current: ContextVar[Session | None] = ContextVar("session_mw.current_session", default=None)
 bind_session = _current.set
 release_session = _current.reset
 
 
 def current_session() -> Session:
     """The session of the request being handled. Raises ``SessionStateError`` outside of one."""
-    try:
-        return _current.get()
-    except LookupError:
+    session = _current.get()
+    if session is None:
         raise SessionStateError(
             "no session here: wrap the app in SessionMiddleware, and call current_session() while it handles a request"
-        ) from None
+        )
+    return session
