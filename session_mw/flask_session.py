@@ -3,7 +3,7 @@
 * ``open_session``: a dormant session; nothing is read until somebody looks
 * ``save_session``: the response starts; commit, then cookies, ``Vary`` and ``Cache-Control`` on Flask's response
 * an exception nobody handled: Flask makes another response, and saves again; the first one's cookies go with it
-* the request context is torn down (after a stream, when it ends): late writes, then the session is over
+* the request context is torn down, or a stream closed: late writes, then the session is over
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Session(CoreSession, SessionMixin):  # pyright: ignore[reportIncompatibleM
     _said_new: bool | None = None
     _forced = False  # somebody said that it is modified
     _wrote = False  # a commit of this request changed it
+    _streams = False  # the response's body is still to be made, perhaps within the request context
     _over = False  # the request has ended
     _failed = False  # a commit has been refused
     _limited = False  # its own limit comes from ``permanent``
@@ -99,6 +100,7 @@ class Session(CoreSession, SessionMixin):  # pyright: ignore[reportIncompatibleM
 
     @modified.setter
     def modified(self, value: bool) -> None:
+        self._touch()
         self._forced = bool(value)
 
     @property
@@ -194,6 +196,9 @@ class FlaskLayer(SessionLayer):
             response.headers.clear()
             response.headers.extend(headers)
             session._sent = cookies
+        session._streams = response.is_streamed and not response.direct_passthrough  # that one is not told of its end
+        if session._streams:
+            response.call_on_close(lambda: self._streamed(session))
 
     def _commit(self, session: Session) -> None:
         state = session._state
@@ -264,13 +269,19 @@ class FlaskLayer(SessionLayer):
                 self.fail(session)  # there was no response
             else:
                 self.late(session, failed=failed)
-        except StoreError:
+        except Exception:
             logger.exception("session_mw: what a request changed after its response could not be written")
-        finally:
-            self.close(session, failed=failed)
-            session._over = True
-            if source is not None and _PRESERVE in source:
-                session._source = source  # to be looked at by the test that asked
+        if session._streams:
+            return  # once before the stream, and once after it
+        self.close(session, failed=failed)
+        session._over = True
+        if source is not None and _PRESERVE in source:
+            session._source = source  # to be looked at by the test that asked
+
+    def _streamed(self, session: Session) -> None:
+        """The server has closed the stream."""
+        session._streams = False
+        self.end(session, failed=False)
 
 
 class _Nowhere:
