@@ -11,11 +11,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Unpack
+from urllib.parse import quote, unquote_to_bytes
 
 from .config import SessionConfig
 from .core.session import Session, bind_session, release_session
 from .errors import ConfigurationError, StoreError
-from .exchange import unavailable
+from .exchange import AccessRefused, unavailable
 from .headers import ASGI_HEADERS
 from .layer import SessionLayer, shielded
 from .managers import LEAVE, Manager, Verdict
@@ -30,6 +31,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("session_mw")
+_ENCODED = "/?:@!$&'()*+,;=%[]~"  # what may stand in a path or a query as it is (RFC 3986 §3.3, §3.4)
 
 
 class ScopeReader:
@@ -57,6 +59,24 @@ class ScopeReader:
     def scheme(self, scope: Scope) -> str:
         """The scheme, as the server gives it."""
         return str(scope.get("scheme", "http"))
+
+    def method(self, scope: Scope) -> str:
+        """The method; a websocket has none."""
+        return str(scope["method"]) if scope["type"] == "http" else ""
+
+    def target(self, scope: Scope) -> str:
+        """Path and query. Servers differ in whether ``path`` holds ``root_path``."""
+        path: str = scope["path"]
+        root = scope.get("root_path", "").rstrip("/")
+        raw = scope.get("raw_path") or b""
+        if unquote_to_bytes(raw) == path.encode("utf-8", "surrogateescape"):
+            target = quote(raw, safe=_ENCODED)  # as it was sent: an encoded slash is not a slash
+        else:
+            target = quote(path, errors="surrogateescape")
+        if root and not f"{path}/".startswith(f"{root}/"):
+            target = quote(root, errors="surrogateescape") + target
+        query = quote(scope.get("query_string", b""), safe=_ENCODED)
+        return f"{target}?{query}" if query else target
 
 
 class SessionMiddleware:
@@ -115,6 +135,12 @@ class SessionMiddleware:
             if session._started or response.started:
                 raise
             await response.refuse(error)
+        except AccessRefused as refused:
+            if session._started or (response is not None and response.started):
+                raise
+            for message in refused.answer.messages(scope):
+                await wrapped(message)
+            failed = False
         finally:
             release_session(bound)
             if session._state is not None:
@@ -246,10 +272,8 @@ class _Response:
         """Answer a store that failed: never as somebody else, never with a cookie."""
         self.started = self._ours = True
         logger.error("session_mw: the session store failed: %s", error, exc_info=error)
-        status, headers, body = unavailable(self._layer.config, self._scope)
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
-        await self._send({"type": "http.response.body", "body": b"" if self._scope["method"] == "HEAD" else body})
+        for message in unavailable(self._layer.config, self._scope).messages(self._scope):
+            await self._send(message)
 
 
 async def _nothing() -> None:

@@ -7,16 +7,41 @@ fails. A ``Reader`` says where an integration's requests keep these things.
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 from .config import SessionConfig
 from .core.client import clean_user_agent
 from .managers import Action, Verdict
 
-__all__ = ["Exchange", "Reader", "unavailable"]
+__all__ = ["AccessRefused", "Answer", "Exchange", "Reader", "unavailable"]
 
 logger = logging.getLogger("session_mw")
 _SECURE_SCHEMES = ("https", "wss")
+
+
+class Answer(NamedTuple):
+    """A whole response without a framework; header names in lower case."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def messages(self, scope: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As ASGI sends it in answer to *scope*; on a websocket, as its denial."""
+        kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
+        body = b"" if scope.get("method") == "HEAD" else self.body
+        start = {"type": f"{kind}.start", "status": self.status, "headers": headers}
+        return start, {"type": f"{kind}.body", "body": body}
+
+
+class AccessRefused(Exception):  # noqa: N818 - no error: the middlewares send ``answer``, and log nothing
+    """Raised by a guard where no framework makes a response of its ``answer``. An app may catch it."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"refused with status {answer.status}")
+        self.answer = answer
 
 
 class Reader(Protocol):
@@ -38,13 +63,21 @@ class Reader(Protocol):
         """``http``, ``https``, ``ws`` or ``wss``, as the server gives it."""
         ...
 
+    def method(self, source: Any, /) -> str:
+        """``GET`` and the like; empty for a websocket."""
+        ...
+
+    def target(self, source: Any, /) -> str:
+        """Path and query as the client asked for them, percent-encoded."""
+        ...
+
 
 class Exchange:
     """One per middleware. *source* is a request of the integration's own type."""
 
     def __init__(self, config: SessionConfig, reader: Reader) -> None:
         self._config = config
-        self._reader = reader
+        self.reader = self._reader = reader
         self._client = config.client
         self._cookies, self._read = reader.cookies, config.cookie.read
         self._warned_insecure = False
@@ -105,17 +138,17 @@ class Exchange:
         )
 
 
-def unavailable(config: SessionConfig, request: Any) -> tuple[int, list[tuple[str, str]], bytes]:
-    """The answer while the store fails: status, headers, body (RFC 9110 §15.6.4)."""
+def unavailable(config: SessionConfig, request: Any) -> Answer:
+    """The answer while the store fails (RFC 9110 §15.6.4)."""
     answer = config.store_error_response
     if callable(answer):
         status, headers, body = answer(request)
-        return status, list(headers), body
+        return Answer(status, tuple(headers), body)
     text = b"The session store is unavailable; please try again shortly.\n"
-    headers = [
+    lines = (
         ("content-type", "text/plain; charset=utf-8"),
         ("content-length", str(len(text))),
         ("retry-after", "5"),
         ("cache-control", "no-store"),
-    ]
-    return answer, headers, text
+    )
+    return Answer(answer, lines, text)

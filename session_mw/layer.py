@@ -24,7 +24,7 @@ from .core.session import Session
 from .core.state import OPEN, OVER, STARTED, State, Watched
 from .errors import ConfigurationError, InvalidSessionIdError, SessionClosedError, SessionStateError, StoreError
 from .events import Events
-from .exchange import Exchange, Reader
+from .exchange import AccessRefused, Answer, Exchange, Reader
 from .managers import LEAVE, Manager, Opened, Verdict, is_flow
 from .managers.cookie import CookieManager
 from .managers.revocable import RevocableCookieManager
@@ -396,6 +396,13 @@ class SessionLayer:
                 "the response has started and can carry no cookie any more: "
                 "write to the session before, or keep sessions in a store and create them earlier"
             )
+
+    def refused(self, answer: Answer) -> Any:
+        """What a guarded view returns in its stead: a framework's own response where an integration makes one.
+
+        Here nobody does: raises ``AccessRefused``, which the middleware catches.
+        """
+        raise AccessRefused(answer)
 
     def require_store(self, session: Session) -> None:
         """Raises ``ConfigurationError`` for a client-kept session without ``revocation``."""

@@ -14,7 +14,7 @@ import anyio
 
 from .core.session import Session, bind_session, release_session
 from .errors import StoreError
-from .exchange import unavailable
+from .exchange import AccessRefused, Answer, unavailable
 from .headers import ASGI_HEADERS
 from .layer import SessionLayer
 from .managers import Verdict
@@ -51,7 +51,10 @@ async def serve(app: App, layer: SessionLayer, session: Session, scope: Scope, r
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run_app)
             tasks.start_soon(socket.watch)
-        if failure:
+        if failure and isinstance(failure[0], AccessRefused):
+            await socket.deny(failure[0].answer)
+            failed = False
+        elif failure:
             await socket.refuse(failure[0])
     finally:
         release_session(bound)
@@ -125,12 +128,26 @@ class _Socket:
             raise error
         logger.error("session_mw: the session store failed: %s", error, exc_info=error)
         self._ended = True
-        if "websocket.http.response" not in self._scope.get("extensions", {}):
-            return await self._send({"type": "websocket.close", "code": 1011, "reason": "session store unavailable"})
-        status, headers, body = unavailable(self._layer.config, self._scope)
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        await self._send({"type": "websocket.http.response.start", "status": status, "headers": raw})
-        return await self._send({"type": "websocket.http.response.body", "body": body})
+        if self._may_deny:
+            for message in unavailable(self._layer.config, self._scope).messages(self._scope):
+                await self._send(message)
+        else:
+            await self._send({"type": "websocket.close", "code": 1011, "reason": "session store unavailable"})
+
+    async def deny(self, answer: Answer) -> None:
+        """A guard refused the app: deny the connection with *answer*, or close what is open or cannot be answered."""
+        if self._ended:
+            return
+        if self._may_deny and not self._started:
+            for message in answer.messages(self._scope):
+                await self.send(message)
+        else:
+            await self.send({"type": "websocket.close", "code": SESSION_ENDED, "reason": "refused"})
+
+    @property
+    def _may_deny(self) -> bool:
+        """Whether the server knows denial responses."""
+        return "websocket.http.response" in (self._scope.get("extensions") or {})
 
     async def watch(self) -> None:
         """Look after the session while the socket is open."""

@@ -11,11 +11,12 @@ import http
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Unpack
+from urllib.parse import quote
 
 from .config import SessionConfig
 from .core.session import Session, bind_session, release_session
 from .errors import ConfigurationError, StoreError
-from .exchange import unavailable
+from .exchange import AccessRefused, Answer, unavailable
 from .headers import WSGI_HEADERS
 from .layer import SessionLayer
 from .managers import LEAVE, Manager, Verdict
@@ -62,6 +63,16 @@ class EnvironReader:
         """The scheme, as the server gives it."""
         return str(environ.get("wsgi.url_scheme", "http"))
 
+    def method(self, environ: Environ) -> str:
+        """The method."""
+        return str(environ["REQUEST_METHOD"])
+
+    def target(self, environ: Environ) -> str:
+        """Path and query; the path comes decoded, so an encoded slash has become one (PEP 3333)."""
+        path = quote(f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}", encoding="latin-1")
+        query = environ.get("QUERY_STRING", "")
+        return f"{path}?{query}" if query else path
+
 
 class SessionMiddleware:
     """Put a ``Session`` into ``environ["session_mw.session"]`` of every request.
@@ -99,6 +110,11 @@ class SessionMiddleware:
             if response.started:
                 raise
             return response.refuse(error, environ)
+        except AccessRefused as refused:
+            if response.started:
+                response.fail()
+                raise
+            body = response.deny(refused.answer, environ)
         except BaseException:
             response.fail()
             raise
@@ -197,9 +213,15 @@ class _Response:
         """Answer a store that failed: never as somebody else, never with a cookie."""
         logger.error("session_mw: the session store failed: %s", error, exc_info=error)
         self.started = True
-        status, headers, body = unavailable(self._layer.config, environ)
-        self._start_response(f"{status} {_PHRASES.get(status, 'Service Unavailable')}", headers)
-        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+        body = self.deny(unavailable(self._layer.config, environ), environ)
+        self._start_response(*(self.given or ()))
+        return body
+
+    def deny(self, answer: Answer, environ: Environ) -> list[bytes]:
+        """*answer* in place of the app's: it starts when the response does. Its body."""
+        phrase = _PHRASES.get(answer.status, "Service Unavailable" if answer.status >= 500 else "Refused")
+        self.given = (f"{answer.status} {phrase}", list(answer.headers))
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]
 
     def fail(self) -> None:
         """The app raised: endings it asked for are carried out. Raises nothing: the app's error is to be seen."""
@@ -246,7 +268,7 @@ class _Body:
         bound = bind_session(self._session)
         try:
             if self._iterator is None:
-                self._iterator = iter(self._body)
+                self._iterator = self._refusable(self._body)
             for chunk in self._iterator:
                 if chunk:
                     if not response.started:
@@ -268,6 +290,15 @@ class _Body:
         finally:
             release_session(bound)
         raise StopIteration
+
+    def _refusable(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        """*body*, or the answer of the guard that refuses it before it began."""
+        try:
+            yield from body
+        except AccessRefused as refused:
+            if self._response.started:
+                raise
+            yield from self._response.deny(refused.answer, self._session._source)
 
     def close(self) -> None:
         """Called by the server when the response is done, or the client gone."""

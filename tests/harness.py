@@ -70,6 +70,12 @@ class SourceReader:
     def scheme(self, source: Source) -> str:
         return source.scheme
 
+    def method(self, source: Source) -> str:
+        return "GET"
+
+    def target(self, source: Source) -> str:
+        return "/"
+
 
 class Browser:
     """Keeps cookies by name; deletes what a response deletes."""

@@ -46,7 +46,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stores": {"core", "errors", "stores.__init__", "stores.faces", "stores.url"},  # never one another
     "stores.url": {"core", "errors", "stores"},
     "legacy": PURE,
-    "access": FLOWS,
+    "refusal": {"errors", "exchange"},
+    "access": FLOWS | {"exchange", "refusal"},
+    "guard": {"access", "errors"},
     "service": FLOWS | {"events", "stores.faces"},
     "cleanup": {"service", "errors"},
     "headers": PURE,
