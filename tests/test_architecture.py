@@ -79,6 +79,7 @@ ONLY_IN: dict[str, set[str]] = {
     "anyio": {"layer", "websocket"},
     "cryptography": {"core.keys", "core.seal"},
     "itsdangerous": {"core.signed", "legacy"},
+    "markupsafe": {"core.tags"},
     "starlette": {"starlette", "access", "testing", "demo"},
     "werkzeug": {"flask", "testing", "demo"},
     "flask": {"flask", "flask_session"},
