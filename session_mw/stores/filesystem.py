@@ -7,12 +7,16 @@ directory is never made, and what waits for the disk or goes through many files 
 from __future__ import annotations
 
 import os
+from contextlib import closing, suppress
 from pathlib import Path
 
-from ..errors import ConfigurationError, StoreBusyError
+from ..core.record import Record
+from ..errors import ConfigurationError, StoreBusyError, StoreError
+from . import StoreStats
 from .faces import Awaited
 from .filesystem_calls import Calls
-from .filesystem_tree import Tree, Work
+from .filesystem_format import DamagedError
+from .filesystem_tree import Tree, Work, told
 from .url import StoreURL, file_path, flag, options
 
 __all__ = ["FilesystemStore", "from_url"]
@@ -41,6 +45,59 @@ class FilesystemStore(Calls):
 
     def __repr__(self) -> str:
         return f"<FilesystemStore {self.tree.root}>"
+
+    @told
+    def open_existing(self) -> None:
+        """``initialize()``, but nothing is made. Raises StoreError where it would have to be."""
+        try:
+            self.tree.still_there()
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.tree.root}: there is no session store; pass another directory") from error
+        self.initialize()
+
+    @told
+    def stats(self, now: int) -> StoreStats:
+        """What is kept, as of *now*; reads every record but damaged ones, and nobody waits. Raises StoreError."""
+        self._require()
+        expired = closed = size = 0
+        created: list[int] = []
+        users: set[str | None] = {None}
+        for name in self.tree.names():
+            record = self._intact(name)
+            if record is None:
+                continue
+            if record.expires_at <= now:
+                expired += 1
+            elif record.closed:
+                closed += 1
+            else:
+                created.append(record.created_at)
+                users.add(record.user_id)
+                size += len(record.payload)
+        return StoreStats(
+            live=len(created),
+            expired=expired,
+            closed=closed,
+            users=len(users) - 1,
+            oldest=min(created, default=None),
+            newest=max(created, default=None),
+            payload_bytes=size,
+        )
+
+    @told
+    def count_expired(self, now: int) -> int:
+        """How many records ``purge`` would delete; reads only those whose marks are due. Raises StoreError."""
+        self._require()
+        with closing(self._due(now)) as due:
+            names = {name for _, name, _ in due}  # a record may have several marks
+        records = map(self._intact, names)
+        return sum(record is not None and record.expires_at <= now for record in records)
+
+    def _intact(self, name: str) -> Record | None:
+        """The record in the file *name*, unless it is damaged, or ended meanwhile."""
+        with suppress(DamagedError):
+            return self._load(name)
+        return None
 
     def inline(self) -> Calls:
         """The face for an event loop; StoreBusyError when a call would wait longer than 50 ms."""

@@ -20,7 +20,7 @@ import os
 import select
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -29,7 +29,7 @@ from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from ..core.record import Record
 from ..errors import ConfigurationError, StoreBusyError, StoreError
-from .filesystem_format import HEADER_BYTES, DamagedError, decode, read_header
+from .filesystem_format import HEADER_BYTES, DamagedError, decode, is_name, read_header
 
 try:
     import fcntl
@@ -179,6 +179,20 @@ class Tree:
             return None if data is None else decode(data, name)
         except DamagedError as error:
             raise self.damaged(name, error) from error
+
+    def names(self) -> Iterator[str]:
+        """The file of every record, as they are found. Raises OSError, StoreError."""
+        self.still_there()
+        for prefix in range(256):
+            try:
+                shard = _open_directory(self.path("records", f"{prefix:02x}"))
+            except FileNotFoundError:
+                continue
+            try:
+                with os.scandir(shard) as entries:
+                    yield from (entry.name for entry in entries if is_name(entry.name))
+            finally:
+                os.close(shard)
 
     def damaged(self, name: str, error: DamagedError) -> DamagedError:
         """*error*, with the file it is about."""

@@ -270,19 +270,24 @@ class ClusterCalls(Calls):
         return self._newest_first(user_id, ids, values)
 
     def delete_user(self, user_id: str, except_id: str | None) -> Flow[int]:
-        count = 0
-        seen: set[str | None] = {except_id}
-        while True:  # a session may move to another id between the look and the deletion: look until nothing is new
-            found = yield Ask(("ZRANGE", self._keys.user(user_id), 0, -1), reads=True)
-            fresh = [name for name in map(bytes.decode, found) if name not in seen]
-            if not fresh:
-                return count
-            for name in fresh:
-                key = self._keys.record(name)
-                done, user = yield Ask(scripts.DELETE.call((key,), b"", name, "", user_id))
+        """Go through the index until nothing in it was closed under way: what was closed may have a successor.
+
+        A successor is in the index before its predecessor is closed, and is taken back where that is gone already.
+        """
+        index, count, again = self._keys.user(user_id), 0, True
+        while again:
+            again = False
+            for found in (yield Ask(("ZRANGE", index, 0, -1), reads=True)):
+                name = found.decode()
+                if name == except_id:
+                    continue
+                arguments = (b"", name, "", user_id)
+                done, _ = yield Ask(scripts.DELETE.call((self._keys.record(name),), *arguments))
                 count += done == 2
-                yield from self._delist(name, user)
-            seen.update(fresh)
+                again = again or done == 3
+                if done >= 2:
+                    yield Ask(("ZREM", index, name))
+        return count
 
 
 def _policy(info: Any) -> str | None:

@@ -142,7 +142,8 @@ DELETE = _script(
     """
     local h = head(KEYS[1])
     if not live(h) then
-      if ARGV[1] == '' and not ARGV[4] then redis.call('UNLINK', KEYS[1]) end
+      if ARGV[4] then return {string.byte(h) == 129 and 3 or 0, ''} end
+      if ARGV[1] == '' then redis.call('UNLINK', KEYS[1]) end
       return {0, ''}
     end
     if ARGV[1] ~= '' and string.sub(h, 1, 8) ~= ARGV[1] then return {1, ''} end
@@ -154,7 +155,7 @@ DELETE = _script(
     """,
 )
 """KEYS record. ARGV expected stamp or nothing, id, beginning of indexes, the only owner to take it from, if given.
-Answers with the owner of what is gone."""
+Answers with the owner of what is gone; 3 where an owner is given and the record is closed."""
 
 CLOSE = _script(
     _HEAD,

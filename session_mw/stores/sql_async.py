@@ -52,12 +52,13 @@ class AsyncDatabaseStore:
         return arun(flow, self._connections)
 
     def _enter(self, loop: AbstractEventLoop) -> None:
-        if self._loop is not None:
+        connections = self._flows.connections
+        if connections.forked():
+            connections.forget(keep=True)
+        elif self._loop is not None:
             if not self._loop.is_closed():
-                raise StoreError(
-                    "this store is open in another event loop: make one for each, or await teardown() there"
-                )
-            self._flows.connections.forget(keep=False)
+                raise StoreError("this store is open in another event loop: make one for each, or teardown() there")
+            connections.forget(keep=False)
         self._loop = loop
 
     async def load(self, id: str) -> Record | None:

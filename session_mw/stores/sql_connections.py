@@ -81,7 +81,7 @@ class Connections:
 
     def acquire(self) -> Line:
         """A connection that is not known to be dead. Raises StoreError; the caller gives it back."""
-        if self._pid != os.getpid():
+        if self.forked():
             self.forget(keep=True)
         for _ in range(_TRIES):
             try:
@@ -111,7 +111,7 @@ class Connections:
     def take(self) -> Line | None:
         """A connection that is there and in order, without a wait and outside a greenlet; else ``None``."""
         pool: Any = self.engine.pool
-        if not self.ours or self._hollow or not pool.checkedin() or self._pid != os.getpid():
+        if not self.ours or self._hollow or not pool.checkedin() or self.forked():
             return None
         lent = self.engine.raw_connection()
         line: Line | None = lent.info.get(self)
@@ -168,6 +168,10 @@ class Connections:
         if self.ours:
             self._hollow = 0
             self.engine.dispose()
+
+    def forked(self) -> bool:
+        """Whether what is open belongs to a parent process."""
+        return self._pid != os.getpid()
 
     def forget(self, *, keep: bool) -> None:
         """Never again use what is open, nor close it: it belongs to another process, or to an event loop that ended.

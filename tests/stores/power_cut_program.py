@@ -23,9 +23,9 @@ from session_mw.core.operations import Outcome
 from session_mw.core.record import Record
 from session_mw.stores import closed_record
 from session_mw.stores.url import store_from_url
-from session_mw.testing.contract import new_record
+from session_mw.testing.samples import NOW, new_record
 
-FAR = 2_000_000_000
+FAR = NOW + 1_000_000
 USERS = ("alice", "bob")
 
 

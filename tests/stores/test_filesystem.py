@@ -38,13 +38,44 @@ NOW = samples.NOW
 
 
 class TestFilesystemStore(StoreContract):
+    """A command is what begins with a lock, or reads without one."""
+
+    @pytest.fixture(autouse=True)
+    def _hear(self, monkeypatch):
+        self.heard = {}
+        lock, load = Work.lock, filesystem_calls.Calls.load
+
+        def tell(tree):
+            self.heard.get(id(tree), int)()
+
+        monkeypatch.setattr(Work, "lock", lambda work, *args, **how: (tell(work.tree), lock(work, *args, **how))[1])
+        monkeypatch.setattr(filesystem_calls.Calls, "load", lambda store, key: (tell(store.tree), load(store, key))[1])
+
     def make_store(self, tmp_path):
         return FilesystemStore(tmp_path / "s", durable=False)
+
+    open_again = make_store
+
+    def before_each_command(self, store, tell):
+        self.heard[id(store.tree)] = tell
+
+    def lose_record(self, store, id):
+        file_of(Path(store.tree.root), id).unlink()
 
 
 class TestDurableFilesystemStore(StoreContract):
     def make_store(self, tmp_path):
         return FilesystemStore(tmp_path / "s", lock_timeout=30).aio()
+
+    open_again = make_store
+
+
+def test_what_the_kit_does_not_ask():
+    assert TestFilesystemStore.left_out() == {
+        "test_listing_without_an_index_is_refused": "can_list is True",
+        "test_payload_over_the_limit_is_refused": "payload_limit is None",
+        "test_purge_leaves_expiry_to_the_backend": "expires_itself is False",
+    }
 
 
 @pytest.fixture
@@ -247,6 +278,8 @@ def test_a_durable_write_is_on_disk_before_it_is_answered(root, monkeypatch):
     assert rotated == ["unlink", "sync new", "sync ", *written[-2:], *written, "unlink"]
     assert steps(lambda: store.delete(new.id)) == ["unlink", "sync records-", "unlink"]
     assert store.load(record.id).closed
+    store.create(new_record())
+    assert steps(lambda: store.delete_user("alice")) == ["unlink", "sync records-", "unlink"]
 
 
 def test_nothing_waits_for_the_disk_unless_durable(store, monkeypatch):
@@ -756,6 +789,7 @@ def test_a_lock_that_is_not_free_in_time(root, store):
                     write(face)
             assert face.load(record.id) == record, "readers do not wait for writers"
             assert face.list_user("alice") == [record]
+    assert (store.inline()._wait, FilesystemStore(root).inline()._wait) == (0.02, 0.05)
     with pytest.raises(StoreBusyError, match="another writer held the lock") as caught, Locked(root):
         FilesystemStore(root, lock_timeout=0.001).initialize()
     assert isinstance(caught.value.__cause__, BlockingIOError)
@@ -932,6 +966,30 @@ def test_a_mark_whose_record_is_being_made_is_left_alone(root, store, monkeypatc
     assert store.list_user("alice") == [record]
 
 
+def test_a_crash_right_after_a_write_leaves_no_record_without_its_marks(root, store, monkeypatch):
+    record = new_record()
+    name = file_of(root, record.id).name
+    store.create(record)
+    write = Work.write
+
+    def write_and_die(*args):
+        write(*args)
+        raise Crash
+
+    monkeypatch.setattr(Work, "write", write_and_die)
+    with pytest.raises(Crash):
+        store.save(structs.replace(record, version=2, user_id="bob", expires_at=NOW + 5), 1)
+    assert [found.version for found in store.list_user("bob")] == [2]
+    assert deadlines(root) == {name: {record.expires_at, NOW + 5}}
+    with pytest.raises(Crash):
+        store.close(record.id, 2, until=NOW + 3)
+    assert store.list_user("bob") == []
+    assert deadlines(root) == {name: {record.expires_at, NOW + 5, NOW + 3}}
+    with pytest.raises(Crash):
+        store.create(other := new_record())
+    assert store.list_user("alice") == [other]
+
+
 def test_a_crash_after_the_record_ended_leaves_marks_that_heal(root, store, monkeypatch):
     endings = [
         lambda record: store.delete(record.id),
@@ -949,6 +1007,15 @@ def test_a_crash_after_the_record_ended_leaves_marks_that_heal(root, store, monk
         assert store.list_user("alice") == []
         assert marks(root) == set()
     assert [record.version for record in store.list_user("bob")] == [2]
+
+
+def test_marks_that_were_healed_before_their_record_ended(root, store):
+    """A listing was faster than the call that ended the record."""
+    record = new_record()
+    store.create(record)
+    (user,) = root.glob("users-*/*")
+    shutil.rmtree(user)
+    assert store.delete(record.id) is Outcome.DELETED
 
 
 def test_delete_user_passes_over_marks_that_lead_nowhere(root, store, monkeypatch):
@@ -1150,6 +1217,57 @@ def test_times_before_1970_are_times(store):
     assert store.purge(-301, 10) == 1
     assert store.purge(-2, 10) == 0
     assert store.purge(-1, 10) == 1
+
+
+# counting
+
+
+def test_counting_passes_over_what_is_damaged_or_ends_meanwhile(root, store, monkeypatch):
+    records = [new_record(expires_at=NOW) for _ in range(4)]
+    for record in records:
+        store.create(record)
+    file_of(root, records[0].id).write_bytes(b"")
+    (file_of(root, records[1].id).parent / "new").touch()
+    assert store.stats(NOW).expired == 3
+    assert store.count_expired(NOW) == 3
+    names = list(store.tree.names())
+    assert sorted(names) == sorted(file_of(root, record.id).name for record in records)
+    store.delete(records[3].id)
+    monkeypatch.setattr(store.tree, "names", lambda: names)
+    assert store.stats(NOW).expired == 2
+    assert store.count_expired(NOW) == 2
+
+
+def test_a_count_reads_what_is_due_and_each_record_once(store, monkeypatch):
+    for number in range(20):
+        store.create(new_record(user_id=None, expires_at=NOW + number))
+    twice = new_record(expires_at=NOW + 8)
+    store.create(twice)
+    store.save(structs.replace(twice, version=2, expires_at=NOW), 1)
+    read = []
+    load = store.tree.load
+    monkeypatch.setattr(store.tree, "load", lambda name: (read.append(name), load(name))[1])
+    assert store.count_expired(NOW + 9) == 11
+    assert len(read) == 11
+
+
+def test_what_is_not_there_is_not_made(root):
+    for _ in range(2):
+        with pytest.raises(StoreError, match=f"^{root}: there is no session store; pass another directory"):
+            FilesystemStore(root).open_existing()
+        root.mkdir(exist_ok=True)
+    assert list(root.iterdir()) == []
+    FilesystemStore(root).initialize()
+    store = FilesystemStore(root)
+    store.open_existing()
+    assert store.inline().load("x") is None
+
+
+def test_counting_a_store_that_is_gone_is_a_fault(root, store):
+    shutil.rmtree(root)
+    for call in (store.stats, store.count_expired):
+        with pytest.raises(StoreError, match="a part of it is missing"):
+            call(NOW)
 
 
 def test_versions_are_told_by_the_first_byte():

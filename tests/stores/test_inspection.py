@@ -16,6 +16,7 @@ from msgspec import structs
 from session_mw.core.operations import Outcome, Store
 from session_mw.errors import StoreError
 from session_mw.stores import Inspectable, StoreStats
+from session_mw.stores.filesystem import FilesystemStore
 from session_mw.stores.memory import MemoryStore
 from session_mw.stores.sqlite import SQLiteStore
 from session_mw.testing.contract import new_record
@@ -25,6 +26,7 @@ NOW = 1_700_000_000
 MAKERS = {
     "memory": lambda path: MemoryStore(clock=lambda: NOW),
     "sqlite": lambda path: SQLiteStore(path / "s.db"),
+    "filesystem": lambda path: FilesystemStore(path / "s", durable=False),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -29,13 +30,36 @@ INDEXES = (f"t{number}" for number in itertools.count())
 
 
 class Kit(StoreContract):
-    """The contract on a server: each store has keys of its own."""
+    """The contract on a server: each directory of the kit stands for a table index."""
 
     __test__ = False
+    costs: ClassVar = {"load": 1, "save": 1, "touch": 1, "list_user": 1}
     url: str
 
     def make_store(self, tmp_path):
-        return RedisStore(self.url, table_index=next(INDEXES))
+        self.made = {**getattr(self, "made", {}), tmp_path: next(INDEXES)}
+        return self.open_again(tmp_path)
+
+    def open_again(self, tmp_path):
+        return RedisStore(self.url, table_index=self.made[tmp_path])
+
+    def before_each_command(self, store, tell):
+        for line in (store._line, store.aio()._line):
+            for name in {"ask", "values"} & set(dir(line)):
+                setattr(line, name, telling(getattr(line, name), tell))
+
+    def lose_record(self, store, id):
+        store._line.ask(Ask(("UNLINK", keys_of(store).record(id))))
+
+
+def telling(send, tell):
+    """*send*, called or awaited alike: what it gives is what it gave."""
+
+    def told(*args):
+        tell()
+        return send(*args)
+
+    return told
 
 
 class TestSingle(Kit):
@@ -63,7 +87,10 @@ class TestSentinel(Kit):
 
 
 class TestCluster(Kit):
+    """A whole save writes the owner's index first; a listing asks the index, then the records."""
+
     __test__ = True
+    costs: ClassVar = {"load": 1, "save": 2, "touch": 1, "list_user": 2}
 
     @pytest.fixture(autouse=True)
     def server(self, redis_cluster):
@@ -405,6 +432,33 @@ def test_a_cluster_takes_no_session_of_another_user(cluster_store, cluster_clien
     assert cluster_store.load(foreign.id) == foreign
     assert cluster_store.load(closed.id).closed is True
     assert cluster_store.can_rotate is False
+
+
+def finished(flow, asked, line):
+    """The verdict of *flow*, which has *asked* something."""
+    try:
+        while True:
+            asked = flow.send(asked.ask(line))
+    except StopIteration as stop:
+        return stop.value
+
+
+def test_a_cluster_ends_a_session_whose_successor_was_about_to_be_written(cluster_store):
+    """Listed, not yet written, passed over; then written, and its predecessor closed: it must not be forgotten."""
+    store, calls = cluster_store, cluster_store._calls
+    old, new = made(new_record(), store), new_record(absolute_expires_at=NOW + 7200)  # listed before the old one
+    creating, ending = calls.create(new), calls.delete_user("alice", None)
+    writes = creating.send(next(creating).ask(store._line))
+    looks = ending.send(next(ending).ask(store._line))
+    assert new.id in looks.args[3]
+    deletes = ending.send(looks.ask(store._line))
+    assert old.id in deletes.args[3]
+    writes.ask(store._line)
+    assert store.close(old.id, 1, until=NOW + 60) is Outcome.DELETED
+    assert finished(ending, deletes, store._line) == 1
+    creating.close()
+    assert store.load(new.id) is None
+    assert store.list_user("alice") == []
 
 
 # purging
