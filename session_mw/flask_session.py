@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import flask
@@ -21,7 +21,7 @@ from .core.session import Session as CoreSession
 from .core.session import watch_current
 from .core.state import OPEN, OVER, STARTED, State
 from .errors import StoreError
-from .exchange import unavailable
+from .exchange import Answer, unavailable
 from .flask_settings import Given, permanent_limit
 from .headers import WSGI_HEADERS
 from .layer import SessionLayer
@@ -154,31 +154,28 @@ class FlaskLayer(SessionLayer):
             session._context = id(context)
         return session
 
-    def refused(self, answer: tuple[int, Sequence[tuple[str, str]], bytes]) -> Response:
+    def refused(self, answer: Answer) -> Response:
         """The response of a guard that refuses."""
         status, headers, body = answer
         return flask.current_app.response_class(body, status, list(headers))
 
-    def commit(self, session: CoreSession) -> Verdict:
-        """``SessionLayer.commit``, with Flask's wishes about the idle deadline."""
-        state = session._state
-        if state is not None and isinstance(session, Session):
-            base = state.base
-            if base is None:
-                if session._limited and not (state.queue or state.logins or state.attempts or _holds(session)):
-                    state.lifetime = None  # being permanent alone is nothing to keep
-            elif session._forced:  # as if it had last been used long ago
-                state.base = msgspec.structs.replace(base, last_activity=0, expires_at=base.expires_at - 1)
-            elif not self._refresh and state.is_persistent() and not session.modified:
-                state.base = msgspec.structs.replace(base, last_activity=self.now())
-        return cast("Verdict", super().commit(session))
+    def _prepare(self, session: Session, state: State) -> None:
+        """Before a commit: Flask's wishes about the idle deadline."""
+        base = state.base
+        if base is None:
+            if session._limited and not (state.queue or state.logins or state.attempts or _holds(session)):
+                state.lifetime = None  # being permanent alone is nothing to keep
+        elif session._forced:  # as if it had last been used long ago
+            state.base = msgspec.structs.replace(base, last_activity=0, expires_at=base.expires_at - 1)
+        elif not self._refresh and state.is_persistent() and not session.modified:
+            state.base = msgspec.structs.replace(base, last_activity=self.now())
 
     # -- the moments of a request -------------------------------------------------------------------------------
 
     def save(self, session: Session, response: Response) -> None:
         """The response starts: commit, and add to *response* what that means. Raises what ``commit`` raises."""
         source = session._source
-        if source is None:
+        if source is None or session._over:
             return
         try:
             if session._unanswered is not None:
@@ -207,11 +204,10 @@ class FlaskLayer(SessionLayer):
             return
         if state.phase == STARTED:  # saved before: the response of that time is not the one that is sent
             state.phase = OPEN
-        if state.phase == OVER:
-            return
         before = state.base
+        self._prepare(session, state)
         try:
-            verdict = self.commit(session)
+            verdict = cast("Verdict", self.commit(session))  # nothing is awaited
         except StoreError:
             raise
         except Exception:

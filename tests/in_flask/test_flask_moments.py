@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import flask
+import flask.views
 import pytest
 from flask_site import KEY, both, cookies, site, told
 
@@ -19,6 +20,7 @@ from session_mw import (
     StoreError,
     current_session,
 )
+from session_mw.access import login_required, requires
 from session_mw.flask import SessionMW, session
 from session_mw.wsgi import SessionMiddleware
 
@@ -475,6 +477,16 @@ def test_a_copied_context_does_not_end_the_request() -> None:
     assert client.get("/").json == {"a": 1, "b": 1}
 
 
+def test_a_request_that_is_over_saves_nothing() -> None:
+    app = site("store")
+    response = flask.Response()
+    with app.test_client() as client:
+        client.get("/set/a/1")
+        app.faults.forget()
+        app.session_interface.save_session(app, current_session(), response)
+    assert (app.faults.calls, response.headers.getlist("Vary")) == ([], [])
+
+
 def test_a_context_without_a_response_keeps_nothing() -> None:
     app = site("store")
     with app.test_request_context():
@@ -527,23 +539,62 @@ def test_async_views_blueprints_hooks_and_factories(kind: str) -> None:
     assert second.test_client().get("/pages/items").json == {"before": 1, "user": None}
 
 
-def test_the_guards_answer_is_flasks_response() -> None:
-    class Mine(flask.Response):
-        pass
+class Mine(flask.Response):
+    """Some app's own response."""
 
-    app = site("store")
+
+@both
+def test_the_guard_answers_with_flasks_response(kind: str) -> None:
+    app = site(kind)
     app.response_class = Mine
+    logging_in(app)
+    seen: list[Any] = []
 
-    @route(app, "/guarded")
-    def guarded() -> Any:
-        answer = (401, (("content-type", "application/problem+json"), ("cache-control", "no-store")), b"{}")
-        refused: Any = current_session()._layer.refused(answer)  # type: ignore[attr-defined]
-        assert type(refused) is Mine
-        return refused
+    @app.after_request
+    def after(response: Any) -> Any:
+        seen.append(type(response))
+        return response
 
-    reply = app.test_client().get("/guarded")
-    assert (reply.status_code, reply.mimetype, reply.data) == (401, "application/problem+json", b"{}")
-    assert reply.headers["Cache-Control"] == "no-store"
+    @route(app, "/view")
+    @login_required(redirect_to="/in")
+    def guarded() -> str:
+        return "in"
+
+    @route(app, "/async")
+    @login_required
+    async def aguarded() -> str:
+        return "in"
+
+    @route(app, "/check")
+    @requires(lambda session: session.get("role") == "admin")
+    def checked() -> str:
+        return "in"
+
+    @login_required
+    class Page(flask.views.MethodView):
+        def get(self) -> str:
+            return "in"
+
+    app.add_url_rule("/class", view_func=Page.as_view("class"))
+    client = app.test_client()
+    browser = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
+    reply = client.get("/view?a=1", headers=browser)
+    assert (reply.status_code, reply.headers["Location"]) == (303, "/in?next=/view%3Fa%3D1")
+    for path in ("/view", "/async", "/class"):
+        reply = client.get(path, headers={"Accept": "application/json"})
+        assert (reply.status_code, reply.mimetype) == (401, "application/problem+json")
+        assert (reply.headers["Cache-Control"], reply.headers["Vary"].lower().count("cookie")) == ("no-store", 1)
+    assert set(seen) == {Mine}
+    client.get("/in")
+    assert [client.get(path).text for path in ("/view", "/async", "/class")] == ["in"] * 3
+    assert client.get("/check").status_code == 403
+
+
+def test_the_guard_lets_nobody_into_a_null_session() -> None:
+    app: Any = flask.Flask("nowhere")
+    SessionMW(app)
+    app.add_url_rule("/", "index", login_required(lambda: "in"))
+    assert app.test_client().get("/").status_code == 401
 
 
 # -- beside a middleware -----------------------------------------------------------------------------------------------

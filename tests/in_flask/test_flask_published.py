@@ -1,8 +1,8 @@
 """What Flask 3.1.3 tests of its own sessions, told again with ours in their place; each test bears Flask's name for it.
 
 Flask's are in its ``tests/``: ``test_basic``, ``test_session_interface``, ``test_testing``, ``test_reqctx``,
-``test_helpers``, ``test_templating``, ``test_converters``, ``test_signals``. Those that cannot hold are in ``DIFFERS``
-with the reason; ``docs/frameworks/flask.md`` lists them, and here each is told as it is with us.
+``test_helpers``, ``test_templating``, ``test_converters`` and ``test_signals``. Those that cannot hold are in
+``DIFFERS`` with the reason; ``docs/frameworks/flask.md`` lists them, and here each is told as it is with us.
 """
 
 from __future__ import annotations

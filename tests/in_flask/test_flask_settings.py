@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -234,6 +235,25 @@ def test_one_store_stays_one_store_whatever_else_changes() -> None:
         app.config[name] = not app.config[name]
         with client.session_transaction(base_url="https://localhost") as session:
             assert session["n"] == 1
+
+
+def test_two_first_requests_at_once_share_a_layer() -> None:
+    app = site("store")
+    interface = app.session_interface
+    built: list[Any] = []
+
+    class Meanwhile:
+        """A lock that is free only when another request has built the layer."""
+
+        def __enter__(self) -> None:
+            interface._lock = threading.Lock()
+            built.append(interface._layer(app))
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    interface._lock = Meanwhile()
+    assert interface._layer(app) is built[0]
 
 
 def test_a_revocable_cookie_keeps_its_list() -> None:
