@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wsgi": SHARED,
     "starlette": SHARED | {"access", "service", "asgi"},
     "flask": SHARED | {"access", "service"},
-    "django": SHARED | {"access", "django", "service", "stores.faces"},
+    "django": SHARED | {"access", "django", "service", "stores.faces", "takeover"},
     "testing": FLOWS | {"service", "stores", "testing"},
     "cli": {""},
     "demo": {""},

@@ -50,11 +50,17 @@ class Browser(httpx.Client):
         return told["user"], told["cart"].get("items", [])
 
 
+@pytest.fixture(scope="module")
+def users_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made by the first server, found by the second."""
+    return tmp_path_factory.mktemp("users") / "users.db"
+
+
 @pytest.mark.parametrize("name", SERVERS)
-def test_the_walk(name: str, server: StartServer, tmp_path: Path) -> None:
+def test_the_walk(name: str, server: StartServer, tmp_path: Path, users_db: Path) -> None:
     env = {
         "EXAMPLE_STORE": f"sqlite:///{tmp_path}/sessions.db",
-        "EXAMPLE_USERS": str(tmp_path / "users.db"),
+        "EXAMPLE_USERS": str(users_db),
         "XDG_RUNTIME_DIR": str(tmp_path),  # gunicorn puts a socket there
         "PYTHONPATH": str(ROOT),
     }
