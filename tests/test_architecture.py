@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flask": SHARED | {"access", "service", "wsgi"},
     "flask_session": SHARED | {"takeover", "wsgi"},
     "flask_settings": PURE | {"takeover"},
-    "django": SHARED | {"access", "django", "service", "stores.faces"},
+    "django": SHARED | {"access", "django", "service", "stores.faces", "takeover"},
     "testing": FLOWS | {"service", "stores", "testing"},
     "cli": {""},
     "demo": {""},

@@ -6,7 +6,6 @@ A store named by a URL is built once a process, so that ``override_settings`` fi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +13,9 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 
 from ..config import SessionConfig
-from ..core.keys import MINIMUM, KeyRing
 from ..errors import ConfigurationError
 from ..stores.faces import built
+from ..takeover import framework_keys
 
 __all__ = ["OWN", "configuration", "snapshot"]
 
@@ -32,9 +31,13 @@ OWN = {
 """Our settings that Django has settings of its own for; they are not ours to name."""
 
 _READ = (*OWN.values(), "SESSION_COOKIE_AGE", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "DEBUG")
-_WEAKEST = 16  # bytes of a framework's own key taken over
 
-logger = logging.getLogger("session_mw")
+_REMEDIES = (
+    "mend it in one of these ways:\n"
+    "    session-mw keygen                                # prints a new SECRET_KEY\n"
+    '    SESSION_MW = {"secret_key": os.environ["SECRET"]}  # a key for sessions alone\n'
+    "    DEBUG = True                                     # on your own machine"
+)
 _stores: dict[tuple[str, str | None, str], Any] = {}
 
 
@@ -105,9 +108,4 @@ def _key(ours: Mapping[str, Any]) -> dict[str, Any]:
     if not names.get("encryption") or names.get("secret_key"):
         return {}
     keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    try:
-        return {"secret_key": KeyRing.of(keys)}
-    except ConfigurationError:
-        ring = KeyRing.of(keys, minimum=1 if settings.DEBUG else _WEAKEST)
-        logger.warning("session_mw: SECRET_KEY is short; %d bytes seal payloads as they should be", MINIMUM)
-        return {"secret_key": ring}
+    return {"secret_key": framework_keys(keys, name="SECRET_KEY", remedies=_REMEDIES, relaxed=settings.DEBUG)}
