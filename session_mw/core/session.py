@@ -185,7 +185,8 @@ class Session(Account):
 
     async def acommit(self) -> None:
         """``commit()``, where the store must be awaited."""
-        await self.load()
+        if self._state is None:
+            await self._layer.afill(self)
         await self._layer.acommit_early(self)
         self._touch().committed = True
 
@@ -204,7 +205,7 @@ class Session(Account):
         return self
 
 
-_current: ContextVar[Session] = ContextVar("session_mw.current_session")
+_current: ContextVar[Session | None] = ContextVar("session_mw.current_session", default=None)
 bind_session = _current.set
 release_session = _current.reset
 
@@ -222,7 +223,7 @@ def watch_current(watcher: Callable[[Session | None], Session | None]) -> None:
 
 def current_session() -> Session:
     """The session of the request being handled. Raises ``SessionStateError`` outside of one."""
-    session = _current.get(None)
+    session = _current.get()
     for watcher in _watchers:
         session = watcher(session)
     if session is None:
