@@ -162,7 +162,7 @@ def test_nobody_had_looked_when_the_response_was_thrown_away() -> None:
     app = site("cookie")
 
     def finished(sender: Any, **_: Any) -> None:
-        if "page" not in flask.session:
+        if flask.request.path == "/plain":
             raise ZeroDivisionError
 
     @app.errorhandler(500)
