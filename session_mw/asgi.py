@@ -22,7 +22,7 @@ from .layer import SessionLayer, shielded
 from .managers import LEAVE, Manager, Verdict
 from .settings import Settings
 
-__all__ = ["SessionMiddleware"]
+__all__ = ["ScopeReader", "SessionMiddleware", "check_single"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -96,9 +96,12 @@ class SessionMiddleware:
     ) -> None:
         self.app = app
         self.config = SessionConfig.build(config, **settings)
-        self.layer = SessionLayer(self.config, manager, ScopeReader(), on_loop=True)
+        self.layer = self._layer(manager)
         self._autoload = self.config.autoload
         self._may_wait = self.layer.may_wait
+
+    def _layer(self, manager: Manager | None) -> SessionLayer:
+        return SessionLayer(self.config, manager, ScopeReader(), on_loop=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from datetime import timedelta
 from typing import Any
 
-from .access import Policy, guarded_session
+from .access import Check, Policy, guarded_session
 from .errors import ConfigurationError
+from .refusal import LoginPage
 
 __all__ = ["ASGIGuard", "WSGIGuard"]
 
@@ -27,10 +29,19 @@ class _Guard:
     """*only*: prefixes that are guarded (else all are). *open*: prefixes that are not; the login page never is."""
 
     def __init__(
-        self, app: Any, *, only: Iterable[str] | None = None, open: Iterable[str] = (), **options: Any
+        self,
+        app: Any,
+        *,
+        only: Iterable[str] | None = None,
+        open: Iterable[str] = (),
+        storage: str | None = None,
+        fresh: int | timedelta | None = None,
+        check: Check | None = None,
+        redirect_to: LoginPage | None = None,
+        status: int | None = None,
     ) -> None:
         self.app = app
-        self.policy = Policy(**options)
+        self.policy = Policy(storage=storage, fresh=fresh, check=check, redirect_to=redirect_to, status=status)
         self._only = None if only is None else [_prefix(each).casefold() for each in _prefixes("only", only)]
         self._open = [_prefix(each) for each in _prefixes("open", open)]
         page = self.policy.redirect_to

@@ -20,7 +20,8 @@ BARE = {
 }  # fmt: skip
 
 NEEDS_EXTRA = {
-    "session_mw.__main__", "session_mw.cli", "session_mw.demo", "session_mw.django", "session_mw.flask",
+    "session_mw.__main__", "session_mw.cli", "session_mw.demo", "session_mw.django", "session_mw.fastapi",
+    "session_mw.flask",
     "session_mw.stores.redis", "session_mw.stores.sql", "session_mw.testing",
 }  # fmt: skip
 

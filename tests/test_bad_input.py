@@ -39,7 +39,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"secret_key": SECRET, "cookie_secure": "auto"}, 'cookie_name="session"'),
     ({"secret_key": SECRET, "cookie_max_bytes": 9000}, "cookie_max_bytes"),
     ({"store": "sqlite"}, "sqlite:///"),
-    ({"store": "oracle://x"}, "known: memory, "),
+    ({"store": "oracle://x"}, "unknown store scheme 'oracle'; known: "),
     ({"store": object()}, "a URL such as sqlite:///sessions.db"),
     ({"store": MemoryStore}, "not its class"),
     ({"encryption": True, "store": "memory:"}, "add secret_key="),
