@@ -251,18 +251,49 @@ class SessionStore(KeyedSession):
         """``SESSION_COOKIE_AGE``, unless ``SESSION_MW`` names an idle timeout; seconds."""
         return self._layer.limits.idle
 
+    def _expiry(self, given: dict[str, Any]) -> dict[str, Any]:
+        """It belongs to the session, whatever its current storage."""
+        return given if "expiry" in given else {**given, "expiry": self._items(DEFAULT_STORAGE).get(EXPIRY)}
+
+    def get_expiry_age(self, **kwargs: Any) -> int:
+        """Django's: seconds until the session ends, from ``modification=`` on."""
+        age: int = SessionBase.get_expiry_age(self, **self._expiry(kwargs))
+        return age
+
+    async def aget_expiry_age(self, **kwargs: Any) -> int:
+        """``get_expiry_age()``, awaited."""
+        return (await self._aget_session()).get_expiry_age(**kwargs)
+
+    def get_expiry_date(self, **kwargs: Any) -> datetime:
+        """Django's: when the session ends, counted from ``modification=``."""
+        date: datetime = SessionBase.get_expiry_date(self, **self._expiry(kwargs))
+        return date
+
+    async def aget_expiry_date(self, **kwargs: Any) -> datetime:
+        """``get_expiry_date()``, awaited."""
+        return (await self._aget_session()).get_expiry_date(**kwargs)
+
+    def get_expire_at_browser_close(self) -> bool:
+        """Django's: whether the cookie ends with the browser."""
+        with self.using_storage(DEFAULT_STORAGE):
+            return bool(SessionBase.get_expire_at_browser_close(self))
+
+    async def aget_expire_at_browser_close(self) -> bool:
+        """``get_expire_at_browser_close()``, awaited."""
+        return (await self._aget_session()).get_expire_at_browser_close()
+
     def set_expiry(self, value: int | datetime | timedelta | None) -> None:
         """Django's: seconds of disuse, a date, 0 (when the browser closes) or ``None`` (as the settings say).
 
         Raises ``ValueError`` for longer than ``absolute_timeout``, past which nothing is kept.
         """
         self._check_expiry(value)
-        SessionBase.set_expiry(self, value)
+        with self.using_storage(DEFAULT_STORAGE):
+            SessionBase.set_expiry(self, value)
 
     async def aset_expiry(self, value: int | datetime | timedelta | None) -> None:
         """``set_expiry()``, awaited."""
-        self._check_expiry(value)
-        await SessionBase.aset_expiry(self, value)
+        (await self._aget_session()).set_expiry(value)
 
     def _check_expiry(self, value: int | datetime | timedelta | None) -> None:
         length: Any = value - timezone.now() if isinstance(value, datetime) else value

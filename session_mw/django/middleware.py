@@ -96,6 +96,7 @@ def _finish(here: Seat, response: Any) -> Any:
             _announce(session, response, cookie)
         else:
             del response.cookies[settings.SESSION_COOKIE_NAME]
+    session._started = True  # for whoever has not been looked at yet
     session._layer.started(session)
     session._source = None  # no cycle between request and session
     return response

@@ -461,6 +461,17 @@ def test_clearsessions(face: Face, store: MemoryStore) -> None:
     assert store.load(record_of(face).id) is not None
 
 
+def test_expiry_belongs_to_the_session_whatever_its_storage(face: Face) -> None:
+    with face.session.using_storage("other"):
+        face.set_expiry(10)
+    face.session.set_storage("other")
+    assert (face.get_expiry_age(), face.get_expire_at_browser_close()) == (10, False)
+    assert face.get_expiry_age(expiry=20) == 20
+    assert face.session.to_dict() == {}
+    face.save()
+    assert record_of(face).lifetime == 10
+
+
 # -- encode and decode -------------------------------------------------------------------------------------------------
 
 

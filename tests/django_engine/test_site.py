@@ -13,12 +13,12 @@ from django.conf import settings
 from django.contrib import auth, messages
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django_engine import site
 from django_engine.project import DJANGOS, OURS, REST
 
-from session_mw import SessionLogicError, SessionService
+from session_mw import SessionClosedError, SessionLogicError, SessionService
 from session_mw.core.tokens import split
 from session_mw.django import SessionStore, session_config
 from session_mw.stores.memory import MemoryStore
@@ -601,23 +601,56 @@ def test_a_subclass_is_an_engine_of_its_own() -> None:
     assert (again["a"], again.get_expiry_age(), type(again)) == (1, 77, Mine)
 
 
-def test_a_late_write_is_saved_by_hand(store: MemoryStore) -> None:
-    from django.http import StreamingHttpResponse
+def test_accessed_can_be_set_before_anything_is_read() -> None:
+    session = SessionStore()
+    session.accessed = True
+    assert session.accessed is False  # nobody has looked
+    session["a"] = 1
+    session.accessed = True
+    assert session.accessed is True
 
+
+def test_two_tasks_that_read_at_once(store: MemoryStore) -> None:
+    client = Client()
+    ask(client, put(a=1))
+    session = SessionStore(client.cookies[NAME].value)
+
+    async def both() -> list[Any]:
+        layer = session._layer
+        return await asyncio.gather(layer.afill(session), layer.afill(session))
+
+    asyncio.run(both())
+    assert session["a"] == 1
+
+
+def streams_and(request: Any, does: Does) -> Any:
+    session = request.session
+
+    def body() -> Iterator[bytes]:
+        does(session)
+        yield b"x"
+
+    return StreamingHttpResponse(body())
+
+
+def test_a_late_write_is_saved_by_hand(store: MemoryStore) -> None:
     client = Client()
     ask(client, put(a=1))
 
+    def late(session: Any) -> None:
+        session["late"] = 1
+        session.save()
+
     def streams(request: Any) -> Any:
-        session = request.session
-
-        def body() -> Iterator[bytes]:
-            session["late"] = 1
-            session.save()
-            yield b"x"
-
-        return StreamingHttpResponse(body())
+        return streams_and(request, late)
 
     response = ask(client, streams)
     assert b"".join(response.streaming_content) == b"x"
     assert data(client) == {"a": 1, "late": 1}
+    nobody = ask(Client(), streams)
+    with pytest.raises(SessionClosedError):  # no cookie could be sent for it
+        list(nobody.streaming_content)
+    ended = ask(client, lambda request: streams_and(request, lambda session: session.destroy_others()))
+    with pytest.raises(SessionLogicError):
+        list(ended.streaming_content)
     assert split(client.cookies[NAME].value) is not None
