@@ -35,7 +35,7 @@ _MISSING = """the guard finds no session in this request; add the line, around t
     app = SessionMiddleware(app, secret_key=os.environ["SECRET"])               # session_mw.asgi, session_mw.wsgi
     app.add_middleware(SessionMiddleware, secret_key=os.environ["SECRET"])      # session_mw.starlette
     SessionMW(app)                                                              # session_mw.flask
-    MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware", …]    # Django"""
+    MIDDLEWARE = ["session_mw.django.StoreErrorMiddleware", …]                  # above Django's SessionMiddleware"""
 
 _ENTRANCES = ("__call__", "dispatch_request", "dispatch")
 _BEGINS_REQUEST = "on_"  # Falcon's responders: on_get, on_post, …

@@ -244,7 +244,7 @@ class SessionLayer:
         if state is None:
             return LEAVE
         if state.queue:
-            session.save()
+            session._save_queue()
         if self.owner_key is not None and state.phase == OPEN:
             session._follow_owner(self.owner_key)
         plan = self._plan(session, state)
@@ -338,7 +338,7 @@ class SessionLayer:
             state.queue = ()
         if self.may_write_late(session):
             if state.queue:
-                session.save()
+                session._save_queue()
             return self._carry_out(session, self._plan(session, state))
         if state.changed(session._live()) and not state.dropped:
             state.note("dropped", self.now(), "late", handle=state.handle)

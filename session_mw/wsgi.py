@@ -22,7 +22,7 @@ from .layer import SessionLayer
 from .managers import LEAVE, Manager, Verdict
 from .settings import Settings
 
-__all__ = ["ENVIRON_KEY", "SessionMiddleware"]
+__all__ = ["ENVIRON_KEY", "EnvironReader", "SessionMiddleware", "check_single"]
 
 ENVIRON_KEY = "session_mw.session"
 
@@ -97,7 +97,7 @@ class SessionMiddleware:
         layer = self.layer
         session = layer.session(environ)
         if ENVIRON_KEY in environ:
-            _check_single(environ[ENVIRON_KEY], session)
+            check_single(environ[ENVIRON_KEY], session)
         environ[ENVIRON_KEY] = session
         response = _Response(layer, session, start_response)
         bound = bind_session(session)
@@ -136,7 +136,8 @@ class SessionMiddleware:
             session._prepare().failure = error
 
 
-def _check_single(outer: Session, session: Session) -> None:
+def check_single(outer: Session, session: Session) -> None:
+    """Raises ``ConfigurationError`` when *session*, inside of *outer*, has the same cookie."""
     if outer.cookie_name == session.cookie_name:
         raise ConfigurationError(
             f"two SessionMiddlewares use the cookie {session.cookie_name!r} in one request; remove one, "

@@ -12,6 +12,7 @@ out at commit what it was asked for. Everything is decided at once and written l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import timedelta
 from enum import Enum
@@ -23,7 +24,7 @@ from .account import Account
 from .payload import DEFAULT_STORAGE
 from .state import OPEN, OVER
 
-__all__ = ["Session", "SessionStatus", "bind_session", "current_session", "release_session"]
+__all__ = ["Session", "SessionStatus", "bind_session", "current_session", "release_session", "watch_current"]
 
 
 class SessionStatus(Enum):
@@ -184,7 +185,8 @@ class Session(Account):
 
     async def acommit(self) -> None:
         """``commit()``, where the store must be awaited."""
-        await self.load()
+        if self._state is None:
+            await self._layer.afill(self)
         await self._layer.acommit_early(self)
         self._touch().committed = True
 
@@ -203,16 +205,29 @@ class Session(Account):
         return self
 
 
-_current: ContextVar[Session] = ContextVar("session_mw.current_session")
+_current: ContextVar[Session | None] = ContextVar("session_mw.current_session", default=None)
 bind_session = _current.set
 release_session = _current.reset
 
 
+_watchers: list[Callable[[Session | None], Session | None]] = []
+
+
+def watch_current(watcher: Callable[[Session | None], Session | None]) -> None:
+    """Ask *watcher* which session is current, for a framework with request contexts of its own.
+
+    It is given the session a middleware has bound, if any.
+    """
+    _watchers.append(watcher)
+
+
 def current_session() -> Session:
     """The session of the request being handled. Raises ``SessionStateError`` outside of one."""
-    try:
-        return _current.get()
-    except LookupError:
+    session = _current.get()
+    for watcher in _watchers:
+        session = watcher(session)
+    if session is None:
         raise SessionStateError(
             "no session here: wrap the app in SessionMiddleware, and call current_session() while it handles a request"
-        ) from None
+        )
+    return session

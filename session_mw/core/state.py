@@ -67,7 +67,8 @@ class State:
         "released", "replays", "rest", "rotating", "shut", "stale", "storage", "token", "unsent", "wiped",
     )  # fmt: skip
     tells: ClassVar[bool] = False  # whether somebody listens to more than refusals
-    outside: ClassVar[bool] = False  # whether no request stands behind it: that is no activity, and empty is kept
+    outside: ClassVar[bool] = False  # whether no request stands behind it: that is no activity
+    keeps_empty: ClassVar[bool] = False  # whether a session without anything in it is kept
 
     def __init__(self, now: int) -> None:
         # what was opened, and how far the request has come
@@ -322,7 +323,7 @@ class State:
         data = storages.get(DEFAULT_STORAGE, held)
         meta = self._overlay(base_meta, storages, fresh=base is None or self.wiped)
         empty = data == _NOTHING and lifetime is None and not (meta.storages or meta.logins or meta.attempts)
-        if empty and (self.wiped or not self.outside):
+        if empty and (self.wiped or not self.keeps_empty):
             return None
         owner, meta = self._owner(base, meta)
         unchanged = meta is base_meta and base is self.base and not self.wiped

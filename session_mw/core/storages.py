@@ -106,6 +106,9 @@ class Storages(Kernel):
 
     def save(self, storage: str | None = None) -> bool:
         """Set every queued item, in *storage* or where each was put; ``False`` when none was queued."""
+        return self._save_queue(storage)
+
+    def _save_queue(self, storage: str | None = None) -> bool:
         self._writable()
         state = self._touch()
         queue, state.queue = state.queue, ()

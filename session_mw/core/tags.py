@@ -277,6 +277,8 @@ def _inherited(kind: type) -> _Write:
     for base in kind.__mro__:
         if base in _WRITERS:
             return _WRITERS[base]
+        if base.__name__ == "Markup" and base.__module__ == "markupsafe":  # by name: loaded only where it is read
+            return _MARKUP
     if dataclasses.is_dataclass(kind):
         return _dataclass
     raise Refused(f"a value of type {kind.__name__} cannot be stored")
@@ -291,6 +293,7 @@ def _tagged(tag: str, write: Callable[[Any], Any]) -> _Write:
 
 
 _Write = Callable[[Writer, Any, int], Any]
+_MARKUP: _Write = _tagged("$markup", _text)
 _WRITERS: dict[type, _Write] = {
     str: _scalar(_text),
     int: _scalar(_integer),
@@ -349,6 +352,12 @@ def _finite(text: str) -> decimal.Decimal:
     return number
 
 
+def _markup(text: str) -> str:
+    from markupsafe import Markup  # here: templates' matter, and few sessions hold one
+
+    return Markup(text)  # noqa: S704 - it was safe when it was stored, and nobody else could write it
+
+
 _READERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "$tuple": (list, tuple),
     "$set": (list, set),
@@ -358,6 +367,7 @@ _READERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "$time": (str, dt.time.fromisoformat),
     "$timedelta": (int, lambda microseconds: dt.timedelta(microseconds=microseconds)),
     "$uuid": (str, uuid.UUID),
+    "$markup": (str, _markup),
     "$decimal": (str, _finite),
     "$bytes": (str, lambda text: binascii.a2b_base64(text, strict_mode=True)),
 }

@@ -60,7 +60,7 @@ class Outside(State):
     """The state of a session that is acted on from outside a request."""
 
     __slots__ = ()
-    outside = True
+    outside = keeps_empty = True
 
 
 class WatchedOutside(Outside):

@@ -1,0 +1,119 @@
+"""StoreErrorMiddleware: what Django's own ``SessionMiddleware`` has no place for. It stands right above it.
+
+    MIDDLEWARE = [
+        …
+        "session_mw.django.StoreErrorMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        …
+    ]
+
+* While the store fails: 503, ``Retry-After``, ``no-store``, no cookie.
+* ``current_session()`` during views and the middlewares below, and with it the guard; addresses of clients.
+* Django sends the cookie again with every change, and deletes one it does not know. Both may hit a newer cookie that
+  another response has just set, so only news leaves: a new key, the end of this session, another lifetime. A
+  persistent cookie therefore lasts until the absolute deadline; the idle one is the server's to enforce.
+* ``Cache-Control: no-store`` beside a session cookie.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils.http import http_date
+
+from ..core.cookies import cache_control
+from ..core.session import bind_session, release_session
+from ..errors import StoreError
+from ..exchange import unavailable
+from .layer import EXPIRY, Seat, current_layer, response_of, seat
+
+__all__ = ["StoreErrorMiddleware"]
+
+logger = logging.getLogger("session_mw")
+
+
+class StoreErrorMiddleware:
+    """Put it into ``MIDDLEWARE`` right above ``django.contrib.sessions.middleware.SessionMiddleware``."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """The response below, or 503."""
+        if self._is_async:
+            return self._acall(request)
+        with _seated(request) as here:
+            response = self.get_response(request)
+        return _finish(here, response)
+
+    async def _acall(self, request: HttpRequest) -> Any:
+        with _seated(request) as here:
+            response = await _awaitable(self.get_response(request))
+        return _finish(here, response)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> Any:
+        """A view let a ``StoreError`` through: 503, before Django makes 500 of it."""
+        return _unavailable(request, exception) if isinstance(exception, StoreError) else None
+
+
+async def _awaitable(response: Awaitable[Any]) -> Any:
+    return await response
+
+
+@contextmanager
+def _seated(request: HttpRequest) -> Iterator[Seat]:
+    here = Seat(request)
+    bound, seated = bind_session(None), seat.set(here)
+    try:
+        yield here
+    finally:
+        seat.reset(seated)
+        release_session(bound)
+
+
+def _finish(here: Seat, response: Any) -> Any:
+    session = here.session
+    if session is None:
+        return response
+    if here.failure is not None and response.status_code == 500:  # raised in a middleware, or by the save
+        response = _unavailable(here.request, here.failure)
+    cookie = response.cookies.get(settings.SESSION_COOKIE_NAME)
+    if cookie is not None:
+        if session._news:
+            _announce(session, response, cookie)
+        else:
+            del response.cookies[settings.SESSION_COOKIE_NAME]
+    session._started = True  # for whoever has not been looked at yet
+    session._layer.started(session)
+    session._source = None  # no cycle between request and session
+    return response
+
+
+def _announce(session: Any, response: Any, cookie: Any) -> None:
+    value, replaced = cache_control(response.get("Cache-Control"))
+    if replaced:
+        logger.warning("session_mw: the app's Cache-Control on a response that sets a session cookie was replaced")
+    response["Cache-Control"] = value
+    state = session._state
+    if cookie["max-age"] and state is not None and state.base is not None and not isinstance(session.get(EXPIRY), str):
+        age = state.base.absolute_expires_at - session._layer.now()
+        cookie["max-age"], cookie["expires"] = age, http_date(time.time() + age)
+
+
+def _unavailable(request: HttpRequest, error: BaseException) -> Any:
+    logger.error("session_mw: the session store failed: %s", error, exc_info=error)
+    status, headers, body = unavailable(current_layer().config, request)
+    return response_of(status, headers, body)

@@ -1,0 +1,111 @@
+"""What Django's settings mean to us: the configuration that ``settings.SESSION_MW`` and its neighbours spell.
+
+Decided here: which of Django's own settings stand for which of ours, and which of ours are therefore not to be named.
+A store named by a URL is built once a process, so that ``override_settings`` finds the sessions it began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+
+from ..config import SessionConfig
+from ..errors import ConfigurationError
+from ..stores.faces import built
+from ..takeover import framework_keys
+
+__all__ = ["OWN", "configuration", "snapshot"]
+
+OWN = {
+    "cookie_name": "SESSION_COOKIE_NAME",
+    "cookie_path": "SESSION_COOKIE_PATH",
+    "cookie_domain": "SESSION_COOKIE_DOMAIN",
+    "cookie_secure": "SESSION_COOKIE_SECURE",
+    "cookie_httponly": "SESSION_COOKIE_HTTPONLY",
+    "same_site": "SESSION_COOKIE_SAMESITE",
+    "persistent": "SESSION_EXPIRE_AT_BROWSER_CLOSE",
+}
+"""Our settings that Django has settings of its own for; they are not ours to name."""
+
+_READ = (*OWN.values(), "SESSION_COOKIE_AGE", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "DEBUG")
+
+_REMEDIES = (
+    "mend it in one of these ways:\n"
+    "    session-mw keygen                                # prints a new SECRET_KEY\n"
+    '    SESSION_MW = {"secret_key": os.environ["SECRET"]}  # a key for sessions alone\n'
+    "    DEBUG = True                                     # on your own machine"
+)
+_stores: dict[tuple[str, str | None, str], Any] = {}
+
+
+def snapshot() -> tuple[Any, ...]:
+    """Everything read here, to be compared with what it was; ``SESSION_MW`` first."""
+    ours = getattr(settings, "SESSION_MW", None)
+    return (dict(ours) if isinstance(ours, Mapping) else ours, *[getattr(settings, name) for name in _READ])
+
+
+def configuration(ours: Any) -> tuple[SessionConfig, frozenset[str]]:
+    """The configuration, and what ``SESSION_MW`` names of it."""
+    if ours is None:
+        raise ConfigurationError(
+            'sessions have nowhere to live; add to the settings\n    SESSION_MW = {"store": "sqlite:///sessions.db"}'
+        )
+    if not isinstance(ours, Mapping):
+        raise ConfigurationError(f"SESSION_MW must be a mapping, not {type(ours).__name__}")
+    config = SessionConfig.from_mapping({**ours, **_key(ours)})
+    if config.store is None:
+        raise ConfigurationError('under Django sessions are kept in a store: add SESSION_MW["store"]')
+    taken = [f"{name} (Django: {OWN[name]})" for name in OWN if name in config.named]
+    if taken:
+        raise ConfigurationError(f"SESSION_MW names what Django has a setting for: {', '.join(taken)}")
+    if "owner_key" in config.named:
+        raise ConfigurationError(
+            "owner_key: under Django the login is django.contrib.auth's; take it out of SESSION_MW"
+        )
+    whole = config.replace(store=_store(config), save_path=None, owner_key=SESSION_KEY, **_times(config), **_cookie())
+    return whole, config.named
+
+
+def _store(config: SessionConfig) -> Any:
+    if not isinstance(config.store, str):
+        return config.store
+    named = (config.store, config.save_path, config.table_index)
+    if named not in _stores:
+        _stores[named] = built(config.store, save_path=config.save_path, table_index=config.table_index)
+    return _stores[named]
+
+
+def _times(config: SessionConfig) -> dict[str, Any]:
+    """``SESSION_COOKIE_AGE`` is the idle timeout, unless ours or a profile names one."""
+    if "idle_timeout" in config.named or (config.profile is not None and config.profile.idle_timeout is not None):
+        return {}
+    age = settings.SESSION_COOKIE_AGE
+    if "absolute_timeout" in config.named or (
+        config.profile is not None and config.profile.absolute_timeout is not None
+    ):
+        return {"idle_timeout": min(age, config.absolute_timeout)}
+    return {"idle_timeout": age, "absolute_timeout": max(age, config.absolute_timeout)}
+
+
+def _cookie() -> dict[str, Any]:
+    same_site = settings.SESSION_COOKIE_SAMESITE
+    return {
+        "cookie_name": settings.SESSION_COOKIE_NAME,
+        "cookie_path": settings.SESSION_COOKIE_PATH,
+        "cookie_domain": settings.SESSION_COOKIE_DOMAIN,
+        "cookie_secure": bool(settings.SESSION_COOKIE_SECURE),
+        "cookie_httponly": bool(settings.SESSION_COOKIE_HTTPONLY),
+        "same_site": same_site.lower() if same_site else "lax",  # sent by Django, which may leave it out
+    }
+
+
+def _key(ours: Mapping[str, Any]) -> dict[str, Any]:
+    """``SECRET_KEY`` and its fallbacks, where payloads are to be sealed and no other key is named."""
+    names = {str(name).lower(): value for name, value in ours.items()}
+    if not names.get("encryption") or names.get("secret_key"):
+        return {}
+    keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return {"secret_key": framework_keys(keys, name="SECRET_KEY", remedies=_REMEDIES, relaxed=settings.DEBUG)}
