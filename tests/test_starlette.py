@@ -216,6 +216,12 @@ def test_the_plain_middleware_with_a_configuration_goes_here_as_well() -> None:
     assert browser.get("/who").text == "ada"
 
 
+def test_the_app_may_be_named() -> None:
+    assert SessionMiddleware(app=nothing, secret_key=SECRET).app is nothing
+    with pytest.raises(TypeError, match="needs the app to wrap"):
+        SessionMiddleware(secret_key=SECRET)
+
+
 def test_a_manager_of_ones_own() -> None:
     manager = CookieManager()
     middleware = SessionMiddleware(nothing, SECRET, manager=manager)
