@@ -2,11 +2,11 @@
 
 from .cleanup import CleanupTask, CleanupThread
 from .config import SessionConfig
+from .core.event import Event
 from .core.keys import KeyRing, generate_key
 from .core.login import IpChange
 from .core.record import SessionRecord
 from .core.session import Session, SessionStatus, current_session
-from .core.state import Event
 from .errors import (
     ConfigurationError,
     InvalidSessionIdError,

@@ -15,14 +15,14 @@ from urllib.parse import quote, unquote_to_bytes
 
 from .config import SessionConfig
 from .core.session import Session, bind_session, release_session
-from .errors import ConfigurationError, StoreError
+from .errors import StoreError
 from .exchange import AccessRefused, unavailable
 from .headers import ASGI_HEADERS
-from .layer import SessionLayer, shielded
+from .layer import SessionLayer, check_single, shielded
 from .managers import LEAVE, Manager, Verdict
 from .settings import Settings
 
-__all__ = ["ScopeReader", "SessionMiddleware", "check_single"]
+__all__ = ["ScopeReader", "SessionMiddleware"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -203,15 +203,6 @@ class SessionMiddleware:
             await send(message)
 
         await self.app(scope, receiving, sending)
-
-
-def check_single(outer: object, session: Session) -> None:
-    """Raises ``ConfigurationError`` when the session around *session* has the same cookie."""
-    if isinstance(outer, Session) and outer.cookie_name == session.cookie_name:
-        raise ConfigurationError(
-            f"two SessionMiddlewares use the cookie {session.cookie_name!r} in one request; remove one, "
-            "or give one of them another table_index= or cookie_name="
-        )
 
 
 class _Response:

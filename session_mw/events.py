@@ -11,7 +11,8 @@ from collections.abc import Awaitable
 from typing import Any
 
 from .config import SessionConfig
-from .core.state import LOGGED, Event, State
+from .core.event import LOGGED, Event
+from .core.state import State
 from .settings import name_of
 
 __all__ = ["Events"]

@@ -17,8 +17,9 @@ from .config import SessionConfig
 from .errors import ConfigurationError, StoreError
 from .flask_session import FlaskLayer, NullSession, Session, null_layer, request_ended, request_raised
 from .flask_settings import CONFIG_KEY, Given, flask_config
+from .layer import check_single
 from .service import SessionService
-from .wsgi import ENVIRON_KEY, check_single
+from .wsgi import ENVIRON_KEY
 
 if TYPE_CHECKING:
     from flask import Flask, Request, Response

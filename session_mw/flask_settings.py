@@ -19,7 +19,7 @@ from .config import SessionConfig
 from .errors import ConfigurationError
 from .profiles import Profile
 from .settings import KINDS, Settings, collect
-from .takeover import framework_keys
+from .takeover import framework_keys, framework_lifetime
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -157,15 +157,11 @@ def _cookie(given: Given, ours: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _times(given: Given, ours: Mapping[str, Any], profile: Profile | None) -> dict[str, Any]:
-    """Flask's lifetime as the idle timeout, within the absolute one where that is named."""
-    named = profile.times if profile else {}
-    if "idle_timeout" in ours or ("idle_timeout" in named and given.lifetime == _FLASK_LIFETIME):
-        return {}
-    idle = int(given.lifetime.total_seconds())
-    absolute = ours.get("absolute_timeout", named.get("absolute_timeout"))
-    if absolute is not None:
-        idle = min(idle, KINDS["absolute_timeout"].check("absolute_timeout", absolute))
-    return {"idle_timeout": idle}
+    """Flask's lifetime as the idle timeout; one that somebody chose comes before the profile's."""
+    named = dict(profile.times) if profile else {}
+    if given.lifetime != _FLASK_LIFETIME:
+        named.pop("idle_timeout", None)
+    return framework_lifetime(int(given.lifetime.total_seconds()), {**named, **ours})
 
 
 def _translated(text: str, ours: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """The session layer of one middleware: what every integration shares.
 
-It builds the manager a configuration asks for, fills sessions on first touch, and runs the flows that commit them. An
-integration says when the response starts; it decides nothing about sessions, and neither does this.
+It fills sessions on first touch, and runs the flows that commit them. An integration says when the response starts; it
+decides nothing about sessions, and neither does this.
 
+    Home         the manager, and the faces of its store                  home.py
     Exchange     what is read of a request and added to its response      exchange.py
     Admission    whether what opened may be used by this client           admission.py
     Events       what is told to callbacks                                events.py
@@ -13,38 +14,27 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from .admission import Admission
-from .config import SessionConfig, missing_home_error
+from .config import SessionConfig
 from .core.lifetime import Limits
-from .core.operations import AsyncStore, Flow, Store
+from .core.operations import Flow
 from .core.runners import arun, run, run_ready
 from .core.session import Session
 from .core.state import OPEN, OVER, STARTED, State, Watched
 from .errors import ConfigurationError, InvalidSessionIdError, SessionClosedError, SessionStateError, StoreError
 from .events import Events
 from .exchange import AccessRefused, Answer, Exchange, Reader
+from .home import Home, build_manager, home_in
 from .managers import LEAVE, Manager, Opened, Verdict, is_flow
-from .managers.cookie import CookieManager
-from .managers.revocable import RevocableCookieManager
-from .managers.store import StoreManager
-from .stores.faces import built, is_awaited, loop_faces, store_of
 from .workers import warn_of_several
 
-__all__ = ["Home", "SessionLayer", "build_manager", "shielded"]
+__all__ = ["SessionLayer", "check_single", "shielded"]
 
 logger = logging.getLogger("session_mw")
 T = TypeVar("T")
 _DORMANT: type[Session] = Session._dormant  # sessions begin asleep
-
-
-class Home(NamedTuple):
-    """A manager and the faces of its store that fit this integration."""
-
-    manager: Manager
-    store: Store | None  # called where an answer is needed at once
-    astore: AsyncStore | None  # awaited
 
 
 class SessionLayer:
@@ -78,18 +68,7 @@ class SessionLayer:
 
     def home_for(self, place: Any) -> Home:
         """A manager, or a store to keep sessions in, made ready. Raises ``ConfigurationError`` for what cannot be."""
-        manager: Manager = place if hasattr(place, "configure") else StoreManager(built(place))
-        manager.configure(self.config)
-        store: Any = manager.consults
-        if store is None:
-            return Home(manager, None, None)
-        if is_awaited(store):
-            if not self.on_loop:
-                raise ConfigurationError(
-                    f"{type(store).__name__} has to be awaited; a WSGI app needs a synchronous one"
-                )
-            return Home(manager, None, store)
-        return Home(manager, *loop_faces(store)) if self.on_loop else Home(manager, store, None)
+        return home_in(place, self.config, on_loop=self.on_loop)
 
     @property
     def may_wait(self) -> bool:
@@ -100,14 +79,14 @@ class SessionLayer:
         """Open the store, once. *multiprocess*: what the server says. Raises ``StoreError`` when that fails."""
         if self.home.store is not None:
             self.home.store.initialize()
-        warn_of_several(self.home.manager.store, multiprocess)
+        warn_of_several(self.home.manager.consults, multiprocess)
         self.ready = True
 
     async def aopen_store(self) -> None:
         """``open_store``, off the event loop."""
         if self.home.astore is not None:
             await self.home.astore.initialize()
-        warn_of_several(self.home.manager.store)
+        warn_of_several(self.home.manager.consults)
         self.ready = True
 
     async def aclose_store(self) -> None:
@@ -420,12 +399,10 @@ async def shielded(work: Awaitable[T]) -> T:
     return cast("T", result)
 
 
-def build_manager(config: SessionConfig) -> Manager:
-    """The manager *config* asks for: a store, else a secret. Raises ``ConfigurationError`` with neither."""
-    if config.store is not None:
-        return StoreManager(store_of(config))
-    if config.revocation is not None:
-        return RevocableCookieManager(built(config.revocation, table_index=config.table_index))
-    if config.keys is not None:
-        return CookieManager()
-    raise missing_home_error()
+def check_single(outer: object, session: Session) -> None:
+    """Raises ``ConfigurationError`` when *outer*, what an outer middleware left, is a session with the same cookie."""
+    if isinstance(outer, Session) and outer.cookie_name == session.cookie_name:
+        raise ConfigurationError(
+            f"two SessionMiddlewares use the cookie {session.cookie_name!r} in one request; remove one, "
+            "or give one of them another table_index= or cookie_name="
+        )

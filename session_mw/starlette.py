@@ -22,8 +22,8 @@ from .errors import ConfigurationError, SessionStateError
 from .layer import SessionLayer
 from .managers import Action, Manager, Verdict
 from .profiles import Profile
-from .settings import KINDS, Settings
-from .takeover import framework_keys
+from .settings import Settings
+from .takeover import framework_keys, framework_lifetime
 
 __all__ = ["SessionBackend", "SessionMiddleware", "SessionUser", "StarletteSession", "session_of"]
 
@@ -141,10 +141,7 @@ class SessionMiddleware(asgi.SessionMiddleware):
             "secret_key": _keys(secret_key, relaxed=profile is not None and profile.relaxed),
         }
         times = {**(profile.times if profile is not None else {}), **ours}
-        if "idle_timeout" not in times:
-            disuse = _DEFAULT_MAX_AGE if max_age is None else max(1, max_age)
-            longest = KINDS["absolute_timeout"].check("absolute_timeout", times.get("absolute_timeout", disuse))
-            starlettes["idle_timeout"] = min(disuse, longest)
+        starlettes |= framework_lifetime(_DEFAULT_MAX_AGE if max_age is None else max(1, max_age), times)
         self.max_age = max_age
         try:
             super().__init__(app, manager=manager, **cast("Settings", {**starlettes, **ours}))

@@ -1,19 +1,21 @@
-"""A framework's own secret key, taken over for our seals: weaker keys than ours work, and say so.
+"""What a framework has of its own and we take over: its secret key, its session lifetime.
 
-Decided here: how weak is too weak. Ours have 32 bytes; of a framework's key 16 are enough, with one log record; less is
-for development alone. Everything else about keys is ``core.keys``.
+Decided here: how weak a key is too weak. Ours have 32 bytes; of a framework's key 16 are enough, with one log record;
+less is for development alone. And what its one lifetime means beside our two. Everything else is ``core.keys`` and
+``config``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .core.keys import MINIMUM, KeyRing
 from .errors import ConfigurationError
+from .settings import KINDS
 
-__all__ = ["LEAST", "framework_keys"]
+__all__ = ["LEAST", "framework_keys", "framework_lifetime"]
 
 LEAST = 16  # bytes
 logger = logging.getLogger("session_mw")
@@ -41,3 +43,16 @@ def framework_keys(keys: Sequence[Any], *, name: str, remedies: str, relaxed: bo
         _told.add(hash(ring))
         logger.warning("session_mw: %s is weaker than it should be: %d random bytes are wanted", name, MINIMUM)
     return ring
+
+
+def framework_lifetime(seconds: int, named: Mapping[str, Any]) -> dict[str, int]:
+    """A framework's lifetime as our idle timeout; none where *named*, our settings and a profile's times, has one.
+
+    It keeps within an absolute timeout that is named; one that is not grows with it. Raises ``ConfigurationError``.
+    """
+    if "idle_timeout" in named:
+        return {}
+    absolute = named.get("absolute_timeout")
+    if absolute is not None:
+        seconds = min(seconds, KINDS["absolute_timeout"].check("absolute_timeout", absolute))
+    return {"idle_timeout": seconds}

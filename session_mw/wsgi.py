@@ -15,14 +15,14 @@ from urllib.parse import quote
 
 from .config import SessionConfig
 from .core.session import Session, bind_session, release_session
-from .errors import ConfigurationError, StoreError
+from .errors import StoreError
 from .exchange import AccessRefused, Answer, unavailable
 from .headers import WSGI_HEADERS
-from .layer import SessionLayer
+from .layer import SessionLayer, check_single
 from .managers import LEAVE, Manager, Verdict
 from .settings import Settings
 
-__all__ = ["ENVIRON_KEY", "EnvironReader", "SessionMiddleware", "check_single"]
+__all__ = ["ENVIRON_KEY", "EnvironReader", "SessionMiddleware"]
 
 ENVIRON_KEY = "session_mw.session"
 
@@ -134,15 +134,6 @@ class SessionMiddleware:
             self.layer.open_store(environ.get("wsgi.multiprocess"))
         except StoreError as error:
             session._prepare().failure = error
-
-
-def check_single(outer: Session, session: Session) -> None:
-    """Raises ``ConfigurationError`` when *session*, inside of *outer*, has the same cookie."""
-    if outer.cookie_name == session.cookie_name:
-        raise ConfigurationError(
-            f"two SessionMiddlewares use the cookie {session.cookie_name!r} in one request; remove one, "
-            "or give one of them another table_index= or cookie_name="
-        )
 
 
 class _Response:

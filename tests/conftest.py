@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from servers.ports import unused_port
 
 pytest_plugins = ["servers.mariadb", "servers.memcached", "servers.postgres", "servers.redis", "servers.sql_faces"]
 
@@ -53,13 +54,6 @@ def require_program() -> Callable[[str], str]:
         pytest.skip(f"{name} is not installed")
 
     return require
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @pytest.fixture

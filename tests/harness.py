@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from session_mw.config import SessionConfig
+from session_mw.core.event import Event
 from session_mw.core.session import Session, bind_session, release_session
-from session_mw.core.state import Event, State
+from session_mw.core.state import State
 from session_mw.core.tokens import RANDOM_BYTES, mint
 from session_mw.layer import SessionLayer
 from session_mw.managers import Verdict

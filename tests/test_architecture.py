@@ -25,7 +25,7 @@ MAX_LINES = 500
 # is one module. Under TYPE_CHECKING everything is free.
 PURE = {"core", "settings", "profiles", "config", "errors"}
 FLOWS = PURE | {"managers", "stores.url"}
-LAYER = {"layer", "exchange", "admission", "events", "headers"}  # what every integration shares
+LAYER = {"layer", "home", "exchange", "admission", "events", "headers"}  # what every integration shares
 SHARED = FLOWS | LAYER
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -56,7 +56,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": PURE,
     "exchange": FLOWS,
     "admission": FLOWS | {"events", "exchange"},
-    "layer": FLOWS | {"admission", "events", "exchange", "stores.faces", "workers"},
+    "home": FLOWS | {"stores.faces"},
+    "layer": FLOWS | {"admission", "events", "exchange", "home", "workers"},
     "asgi": SHARED | {"websocket"},
     "websocket": SHARED,
     "wsgi": SHARED,
@@ -66,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flask": SHARED | {"access", "service", "wsgi"},
     "flask_session": SHARED | {"takeover", "wsgi"},
     "flask_settings": PURE | {"takeover"},
-    "django": SHARED | {"access", "django", "service", "stores.faces", "takeover"},
+    "django": SHARED | {"access", "django", "service", "stores.faces", "takeover", "wsgi"},
     "testing": FLOWS | {"service", "stores", "testing"},
     "cli": {""},
     "demo": {""},

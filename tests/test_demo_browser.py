@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Server, StartServer, unused_port
+from conftest import Server, StartServer
+from servers.ports import unused_port
 
 from session_mw.demo.accounts import PASSWORD
 

@@ -14,9 +14,9 @@ from store_urls import STORES, every_store
 from wsgi_driver import WSGIClient
 
 from session_mw import asgi, wsgi
+from session_mw.core.event import Event
 from session_mw.core.operations import Create, ListUser, Load, Operation, Outcome, Save
 from session_mw.core.record import SessionRecord
-from session_mw.core.state import Event
 from session_mw.core.tokens import digest
 from session_mw.stores.url import store_from_url
 from session_mw.testing import Clock

@@ -11,7 +11,7 @@ from harness import HOME, KEY, App, Browser, both, token
 
 from session_mw.config import SessionConfig
 from session_mw.errors import ConfigurationError, SessionStateError, StoreError
-from session_mw.layer import build_manager
+from session_mw.home import build_manager
 from session_mw.managers.cookie import CookieManager
 from session_mw.managers.store import StoreManager
 from session_mw.stores.memory import MemoryStore

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 
 import pytest
 from conftest import ROOT
 
+from session_mw.asgi import SessionMiddleware
+from session_mw.core.keys import generate_key
 from session_mw.stores.memory import MemoryStore
 from session_mw.stores.sqlite import SQLiteStore
 from session_mw.workers import sign_of_several, warn_of_several
@@ -82,6 +85,14 @@ def test_a_store_that_was_inherited_is_spoken_of(monkeypatch, caplog):
     store.built_in = os.getpid() + 1
     warn_of_several(store)
     assert "forked" in caplog.text
+
+
+def test_a_list_of_what_has_ended_is_a_store_too(monkeypatch, caplog):
+    """Under several workers a logout would be known to one of them."""
+    monkeypatch.setattr("sys.argv", ["uvicorn", "app:app", "--workers", "2"])
+    layer = SessionMiddleware(None, secret_key=generate_key(), revocation="memory:").layer
+    asyncio.run(layer.aopen_store())
+    assert "MemoryStore keeps sessions in one process" in caplog.text
 
 
 APP = """

@@ -15,13 +15,14 @@ import msgspec
 from ..errors import StoreError
 from . import codec
 from .changes import Replay, StorageChange, diff, merge_attempts, merge_logins, same
+from .event import LOGGED, Event
 from .lifetime import Limits, slide, touch_due
 from .login import Login, former_digest
 from .payload import DEFAULT_STORAGE, EMPTY_META, Meta, join, read_meta, split, write_meta
 from .record import Record
 from .tokens import Token
 
-__all__ = ["LOGGED", "OPEN", "OVER", "STARTED", "UNSET", "Event", "State", "Watched"]
+__all__ = ["OPEN", "OVER", "STARTED", "UNSET", "State", "Watched"]
 
 UNSET: Final[Any] = object()
 
@@ -31,26 +32,6 @@ OPEN, STARTED, OVER = range(3)
 _NOTHING = b"{}"
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _NONE: frozenset[str] = frozenset()
-
-LOGGED = ("dropped", "refused")
-"""Events that are logged whether anybody listens or not."""
-
-
-class Event(msgspec.Struct, frozen=True):
-    """Something that happened to a session. ``session_id`` is the public handle; ``at`` is Unix seconds.
-
-    ``name`` is one of ``create``, ``open``, ``save``, ``rotate``, ``token`` (issued by the service), ``login``,
-    ``logout``, ``destroy``, ``close``, ``ip_changed``, ``refused`` (a client's claim; see ``reason``) and ``dropped``
-    (changes to a session that ended).
-    ``reason`` says why: ``malformed``, ``unknown``, ``forged``, ``expired``, ``stale_token``, ``doubled``,
-    ``vetoed``, ``address``, ``corrupt``, ``gone`` ...
-    """
-
-    name: str
-    session_id: str | None
-    at: int
-    reason: str = ""
-    user_id: str | None = None
 
 
 class State:

@@ -25,10 +25,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..asgi import ScopeReader, SessionMiddleware
 from ..config import SessionConfig
+from ..core.event import Event
 from ..core.record import Record
 from ..core.session import Session
-from ..core.state import Event
-from ..layer import Home, SessionLayer
+from ..home import Home
+from ..layer import SessionLayer
 from ..managers import Verdict
 
 __all__ = ["Call", "Trace", "Watch", "WatchedSessions", "current_story", "note_event"]

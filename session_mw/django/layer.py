@@ -21,10 +21,12 @@ from ..core.session import Session
 from ..core.state import State
 from ..core.tokens import Token, split
 from ..errors import ConfigurationError, StoreError
-from ..layer import Home, SessionLayer
+from ..home import Home
+from ..layer import SessionLayer
 from ..managers import LEAVE, Opened, Verdict
 from ..service import AsyncSessionService, SessionService
 from ..stores.faces import loop_faces
+from ..wsgi import EnvironReader
 from .settings import configuration, snapshot
 
 __all__ = [
@@ -63,24 +65,20 @@ class Seat:
 seat: ContextVar[Seat | None] = ContextVar("session_mw.django.seat", default=None)
 
 
-class RequestReader:
-    """Reads an ``HttpRequest``; a ``SessionStore`` made outside of a request has none."""
+class RequestReader(EnvironReader):
+    """Reads an ``HttpRequest``, whose ``META`` is an environ; a ``SessionStore`` made outside of a request has none."""
 
     def cookies(self, request: Any) -> str:
         """The Cookie header."""
-        return "" if request is None else str(request.META.get("HTTP_COOKIE", ""))
+        return "" if request is None else super().cookies(request.META)
 
     def header(self, request: Any, name: str) -> str | None:
         """One header by lower-case name."""
-        if request is None:
-            return None
-        value: str | None = request.META.get("HTTP_" + name.upper().replace("-", "_"))
-        return value
+        return None if request is None else super().header(request.META, name)
 
     def peer(self, request: Any) -> str | None:
         """The peer's address; a server that listens on a unix socket gives an empty one."""
-        address: str | None = None if request is None else request.META.get("REMOTE_ADDR")
-        return "unix" if address == "" else address
+        return None if request is None else super().peer(request.META)
 
     def scheme(self, request: Any) -> str:
         """The scheme, ``SECURE_PROXY_SSL_HEADER`` believed."""

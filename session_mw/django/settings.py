@@ -14,8 +14,8 @@ from django.contrib.auth import SESSION_KEY
 
 from ..config import SessionConfig
 from ..errors import ConfigurationError
-from ..stores.faces import built
-from ..takeover import framework_keys
+from ..stores.faces import store_of
+from ..takeover import framework_keys, framework_lifetime
 
 __all__ = ["OWN", "configuration", "snapshot"]
 
@@ -74,20 +74,14 @@ def _store(config: SessionConfig) -> Any:
         return config.store
     named = (config.store, config.save_path, config.table_index)
     if named not in _stores:
-        _stores[named] = built(config.store, save_path=config.save_path, table_index=config.table_index)
+        _stores[named] = store_of(config)
     return _stores[named]
 
 
 def _times(config: SessionConfig) -> dict[str, Any]:
     """``SESSION_COOKIE_AGE`` is the idle timeout, unless ours or a profile names one."""
-    if "idle_timeout" in config.named or (config.profile is not None and config.profile.idle_timeout is not None):
-        return {}
-    age = settings.SESSION_COOKIE_AGE
-    if "absolute_timeout" in config.named or (
-        config.profile is not None and config.profile.absolute_timeout is not None
-    ):
-        return {"idle_timeout": min(age, config.absolute_timeout)}
-    return {"idle_timeout": age, "absolute_timeout": max(age, config.absolute_timeout)}
+    ours = {name: getattr(config, name) for name in config.named}
+    return framework_lifetime(settings.SESSION_COOKIE_AGE, {**(config.profile.times if config.profile else {}), **ours})
 
 
 def _cookie() -> dict[str, Any]:

@@ -21,6 +21,7 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from markupsafe import Markup
 
 from session_mw.core import codec
 from session_mw.errors import SessionSerializationError, SessionTooLargeError
@@ -718,3 +719,20 @@ def test_a_change_in_place_is_seen_through_shared_values() -> None:
     live["when"][1].pop()
     live["cart"].append(live)
     assert not agree(live, original, loaded)
+
+
+# --- Markup ---------------------------------------------------------------------------------------------------------
+
+
+def test_markup_comes_back_as_markup_and_nothing_else_does() -> None:
+    """What a template may show as it is; text that only looks so stays text."""
+    data = {"safe": Markup("<b>&</b>"), "list": [Markup("x")], "text": "<b>", "dict": {"$markup": "<script>"}}
+    raw = codec.encode(data)
+    back = codec.decode(raw)
+    assert back == data
+    assert [type(back["safe"]), type(back["list"][0]), type(back["text"])] == [Markup, Markup, str]
+    assert type(back["dict"]) is dict
+    assert type(back["dict"]["$markup"]) is str
+    assert codec.encode(back) == raw
+    assert codec.encode_if_changed(back, raw) is None
+    assert codec.encode_if_changed({**back, "safe": "<b>&</b>"}, raw) is not None, "escaping is lost or gained"

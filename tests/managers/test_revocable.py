@@ -280,6 +280,23 @@ def test_an_ended_seal_that_is_only_looked_at_is_no_event() -> None:
     assert here.told("dropped") == []
 
 
+def test_what_is_asked_is_what_the_docs_say() -> None:
+    here = app()
+    store = here.config.revocation
+    signed_in(here)
+    store.asked = 0
+    here.look()
+    assert store.asked == 2  # its own entry and its owner's
+    store.asked = 0
+    with here.request() as session:
+        session["cart"].append(2)
+    assert store.asked == 4
+    store.asked = 0
+    with here.request() as session:
+        session.regenerate()
+    assert store.asked == 5  # whether this is the one its owner kept
+
+
 def test_what_is_too_large_ends_nothing() -> None:
     here = app()
     signed_in(here)

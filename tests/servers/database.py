@@ -17,15 +17,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .ports import unused_port
+
 PASSWORD = "p@ss/w:rd"  # every character a URL must escape
 QUOTED = "p%40ss%2Fw%3Ard"
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class DatabaseServer:

@@ -5,7 +5,6 @@ No redis-cli: a Cluster is made by telling its nodes. Every wait is a bounded wa
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,16 +17,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .ports import unused_port
+
 __all__ = ["ClusterSet", "RedisServer", "SentinelSet"]
 
 SECONDS = 20
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class RedisServer:

@@ -26,7 +26,7 @@ from msgspec import structs
 from session_mw.config import SessionConfig
 from session_mw.core.operations import Outcome
 from session_mw.errors import ConfigurationError, StoreBusyError, StoreError
-from session_mw.layer import build_manager
+from session_mw.home import build_manager
 from session_mw.stores import filesystem, filesystem_calls, filesystem_format, filesystem_tree
 from session_mw.stores.filesystem import FilesystemStore
 from session_mw.stores.filesystem_format import DamagedError, decode, encode, name_of

@@ -236,7 +236,7 @@ def certificate(tmp_path):
 
 
 def test_tls_and_a_password(new_redis, certificate):
-    from servers.redis import unused_port
+    from servers.ports import unused_port
 
     path, key = certificate
     port = unused_port()

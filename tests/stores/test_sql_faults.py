@@ -11,7 +11,8 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from servers.database import PASSWORD, QUOTED, unused_port
+from servers.database import PASSWORD, QUOTED
+from servers.ports import unused_port
 from servers.relay import Relay
 from servers.sql_faces import AWAITED, CALLED, DRIVERS
 
