@@ -49,6 +49,7 @@ _ON_LOOP = (
 )
 
 T = TypeVar("T")
+_META = EnvironReader()
 
 
 class Seat:
@@ -65,20 +66,20 @@ class Seat:
 seat: ContextVar[Seat | None] = ContextVar("session_mw.django.seat", default=None)
 
 
-class RequestReader(EnvironReader):
+class RequestReader:
     """Reads an ``HttpRequest``, whose ``META`` is an environ; a ``SessionStore`` made outside of a request has none."""
 
     def cookies(self, request: Any) -> str:
         """The Cookie header."""
-        return "" if request is None else super().cookies(request.META)
+        return "" if request is None else _META.cookies(request.META)
 
     def header(self, request: Any, name: str) -> str | None:
         """One header by lower-case name."""
-        return None if request is None else super().header(request.META, name)
+        return None if request is None else _META.header(request.META, name)
 
     def peer(self, request: Any) -> str | None:
         """The peer's address; a server that listens on a unix socket gives an empty one."""
-        return None if request is None else super().peer(request.META)
+        return None if request is None else _META.peer(request.META)
 
     def scheme(self, request: Any) -> str:
         """The scheme, ``SECURE_PROXY_SSL_HEADER`` believed."""
