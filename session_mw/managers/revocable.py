@@ -93,7 +93,7 @@ class RevocableCookieManager:
             return LEAVE
         changed = state.changed(live)
         if state.stale and not state.logged_in:
-            if (changed or state.destroyed) and not state.dropped:
+            if changed and not state.dropped:
                 state.drop(now, "stale_token")
             return LEAVE
         base = state.base

@@ -144,7 +144,7 @@ class StoreManager:
         base = state.base
         changed = state.changed(live)
         if state.stale and not state.logged_in:
-            if (changed or state.destroyed) and not state.dropped:
+            if changed and not state.dropped:
                 state.drop(now, "stale_token")
             return LEAVE
         if early and (state.logged_in or state.wiped):

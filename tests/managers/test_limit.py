@@ -41,8 +41,9 @@ def test_one_more_ends_the_least_recently_used() -> None:
     assert len(app.store.list_user("alice")) == 2
 
 
-def test_logging_in_again_is_no_session_more() -> None:
-    app = App(max_sessions_per_user=1)
+@pytest.mark.parametrize("limit", ["evict", "refuse"])
+def test_logging_in_again_is_no_session_more(limit: str) -> None:
+    app = App(max_sessions_per_user=1, on_session_limit=limit)
     browser = log_in(app)
     log_in(app, browser=browser)
     assert is_in(app, browser)

@@ -12,9 +12,10 @@ from session_mw.asgi import SessionMiddleware
 from session_mw.config import SessionConfig
 from session_mw.core.operations import Outcome
 from session_mw.core.record import Record
+from session_mw.core.state import OPEN
 from session_mw.errors import ConfigurationError, SessionTooLargeError, StoreConflictError, StoreError
 from session_mw.stores.memory import MemoryStore
-from session_mw.testing import FaultyStore
+from session_mw.testing import Clock, FaultyStore
 from session_mw.wsgi import SessionMiddleware as WsgiMiddleware
 
 
@@ -445,3 +446,44 @@ def test_a_list_that_never_settles_is_an_error(what: str) -> None:
     with pytest.raises(StoreConflictError), here.request() as session:
         getattr(session, what)()
     assert here.look() == {"cart": [1]}  # for what was asked did not happen, or is in its grace
+
+
+def test_who_is_overtaken_between_question_and_end_sends_no_cookie() -> None:
+    here = app(revocation=Overtaken())
+    signed_in(here)
+    slow = here.begin()
+    handle = slow.session.session_id
+    assert handle is not None
+    slow.session.regenerate()
+    now = int(here.clock.now)
+    rival = Record(handle, b"", None, now, now, now + 99, now + 99, None, None, None, 1, f"{now}:".encode())
+    here.config.revocation.rivals = (rival,)  # another worker's logout
+    assert slow.respond() == []
+    slow.end()
+    assert here.told("dropped") == ["dropped:gone"]
+    assert here.look() == {}
+
+
+def test_what_is_written_after_a_login_on_an_ended_seal_is_kept() -> None:
+    """A response may be made twice, as Flask does for an error: the second one is no straggler's."""
+    here = app()
+    thief = signed_in(here)
+    with here.request() as session:
+        session.logout()
+    request = here.begin(thief)
+    request.session.login(user_id="alice")
+    assert request.respond()
+    request.session._state.phase = OPEN
+    request.session["more"] = 1
+    assert request.respond()
+    assert here.look(thief) == {"more": 1}
+
+
+def test_applications_that_share_a_list_end_their_own() -> None:
+    store = Counting()
+    shop, blog = (app(revocation=store, table_index=index, clock=Clock()) for index in ("shop", "blog"))
+    phone = signed_in(blog)
+    signed_in(shop)
+    with shop.request() as session:
+        session.destroy_others()
+    assert blog.look(phone) == {"cart": [1]}
