@@ -206,7 +206,7 @@ class SessionLayer:
             return data
         if state.refused:
             state.wipe()
-            state.destroyed = True
+            state.wishing().destroyed = True
             state.note("destroy", state.now, "ip_changed", handle=base.id, user=base.user_id)
             return {}
         state.note("open", state.now, handle=base.id, user=base.user_id)

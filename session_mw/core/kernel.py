@@ -10,7 +10,8 @@ from ..errors import SessionClosedError
 from . import tokens
 from .layer import Layer
 from .mapping import UNFILLED, LazyDict
-from .state import OPEN, OVER, STARTED, UNSET, State
+from .state import OPEN, OVER, STARTED, State
+from .wishes import UNSET
 
 __all__ = ["Before", "Kernel"]
 
@@ -109,7 +110,7 @@ class Kernel(LazyDict):
 
     def _replaced(self, key: str) -> None:
         state = self._state
-        if state is not None and state.replays:
+        if state is not None and state.wish.replays:
             state.drop_replay(state.storage, key)
 
     def __repr__(self) -> str:
@@ -153,9 +154,9 @@ class Kernel(LazyDict):
         """The public handle, safe to show; ``None`` for a new session until its first write or login, then final."""
         state = self._touch()
         if state.token is None:
-            if state.base is not None and not state.destroyed:
+            if state.base is not None and not state.wish.destroyed:
                 return state.base.id
-            if state.stale or not (any(self._live().values()) or state.attempts or state.lifetime is not UNSET):
+            if state.stale or not (any(self._live().values()) or state.wish.attempts or state.wish.lifetime is not UNSET):
                 return None
             state.token = self._mint()
         return state.token.id
@@ -180,7 +181,7 @@ class Kernel(LazyDict):
 
     def _rotate(self, state: State) -> str:
         """A new identity at commit; the one already planned, if there is one, for it has been shown."""
-        state.rotating = True
+        state.wishing().rotating = True
         if state.token is None or state.token.id == state.handle:
             state.token = self._mint()
         return state.token.id
