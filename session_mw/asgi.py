@@ -146,9 +146,9 @@ class SessionMiddleware:
             failed = False
         finally:
             release_session(bound)
-            if session._state is not None:
+            if failed or not layer.finished(session):
                 await layer.finish(session, failed=failed)
-            session._source = None  # no cycle between scope and session
+                session._source = None  # no cycle between scope and session
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -258,8 +258,9 @@ class _Response:
 
     def _answer(self, message: Message, verdict: Verdict) -> Message:
         session, layer = self._session, self._layer
-        cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict)
+        cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict, session._cookies)
         layer.started(session)
+        session._doze()
         return {**message, "headers": ASGI_HEADERS.applied(message.get("headers", ()), cookies)}
 
     async def refuse(self, error: StoreError) -> None:

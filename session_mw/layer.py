@@ -122,12 +122,13 @@ class SessionLayer:
         source = session._source
         if source is None:
             raise SessionClosedError("the request is over, and nobody has looked at its session while it lasted")
-        self._fill(session, self._read(self._cookies(source)))
+        session._cookies = header = self._cookies(source)
+        self._fill(session, self._read(header))
 
     def _fill(self, session: Session, values: list[str]) -> None:
         home: Home = self.home if session._before is None else session._home
-        state = self._begin(int(self._clock()))
-        opened = home.manager.open(values, state.now)
+        now = int(self._clock())
+        state, opened = self._begin(now), home.manager.open(values, now)
         if type(opened) is not Opened or self._asks:
             if self.config.awaits or (type(opened) is not Opened and home.store is None):
                 raise SessionStateError("this session must be awaited first: await session.load()")
@@ -184,8 +185,7 @@ class SessionLayer:
             except ValueError:
                 record, reason = None, "corrupt"
             else:
-                if opened.pointer:
-                    state.pointer = True
+                state.pointer = opened.pointer
         if record is None:
             if state.base is not None:  # nothing of what was refused may stay
                 state = self._begin(state.now)
@@ -229,13 +229,13 @@ class SessionLayer:
         plan = self._plan(session, state)
         return plan if type(plan) is Verdict else self._carry_out(session, plan)
 
-    def _plan(self, session: Session, state: State, *, early: bool = False) -> Any:
+    def _plan(self, session: Session, state: State, early: bool = False) -> Any:
         """A ``Verdict``, or the flow that ends in one."""
         live: dict[str, dict[str, Any]] = {state.storage: session}
         if state.others:
             live.update(state.others)
         home: Home = self.home if session._before is None else session._home
-        return home.manager.commit(state, live, int(self._clock()), self.random, early=early)
+        return home.manager.commit(state, live, int(self._clock()), self.random, early)
 
     def _carry_out(self, session: Session, plan: Any) -> Verdict | Awaitable[Verdict]:
         if type(plan) is Verdict:
@@ -254,7 +254,7 @@ class SessionLayer:
         """``session.commit()``: write before the response starts, where that needs no waiting."""
         state = session._touch()
         home: Home = session._home
-        plan = self._plan(session, state, early=state.phase == OPEN)
+        plan = self._plan(session, state, state.phase == OPEN)
         if type(plan) is not Verdict:
             if home.store is None:
                 plan.close()
@@ -266,7 +266,7 @@ class SessionLayer:
     async def acommit_early(self, session: Session) -> None:
         """``session.acommit()``: the same, wherever it may have to wait."""
         state = session._touch()
-        answer = self._carry_out(session, self._plan(session, state, early=state.phase == OPEN))
+        answer = self._carry_out(session, self._plan(session, state, state.phase == OPEN))
         if not isinstance(answer, Verdict):
             await answer
         await self.events.atell(state)
@@ -322,6 +322,18 @@ class SessionLayer:
         if state.changed(session._live()) and not state.dropped:
             state.note("dropped", self.now(), "late", handle=state.handle)
         return LEAVE
+
+    def finished(self, session: Session) -> bool:
+        """Whether a response that went well left nothing to write or to tell; then the session is over."""
+        state = session._state
+        if state is not None:
+            if type(session) is not session._dormant or state.phase != STARTED or self.events.wanted or state.events:
+                return False
+            if not state.is_flat():
+                return False
+            state.phase = OVER
+        session._source = None
+        return True
 
     async def finish(self, session: Session, *, failed: bool) -> None:
         """The app has returned or raised, on an event loop: write what is left to write, close, tell."""

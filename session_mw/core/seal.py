@@ -68,14 +68,13 @@ class _Envelope:
         return prefix + nonce + self._encrypt(nonce, plain, self._keys[prefix][1] + bind)
 
     def unseal(self, raw: bytes, bind: bytes = b"") -> bytes:
-        known = self._keys.get(raw[:_PREFIX])
-        if known is None or len(raw) < _OVERHEAD:
-            raise SealError("unknown_key" if len(raw) >= _OVERHEAD and raw[:1] == _VERSION else "malformed")
-        decrypt, associated = known
         try:
-            return decrypt(raw[_PREFIX:_NONCE_END], raw[_NONCE_END:], associated + bind if bind else associated)
-        except InvalidTag:
-            raise SealError("forged") from None
+            decrypt, associated = self._keys[raw[:_PREFIX]]
+            return decrypt(raw[_PREFIX:_NONCE_END], raw[_NONCE_END:], associated + bind)
+        except (InvalidTag, KeyError, ValueError) as error:
+            if len(raw) < _OVERHEAD or raw[:1] != _VERSION:
+                raise SealError("malformed") from None
+            raise SealError("unknown_key" if isinstance(error, KeyError) else "forged") from None
 
 
 class Sealer:
@@ -118,9 +117,8 @@ class Sealer:
         if len(raw) % PADDING != _OVERHEAD:  # "=" at the end is refused here: it never fits a whole bucket
             raise SealError("malformed")
         plain = _decode(self._envelope.unseal(raw))  # ours from here on
-        record = plain.record
-        check_time(record, plain.issued_at, now, self._clock_skew)
-        return record
+        check_time(plain.record, plain.issued_at, now, self._clock_skew)
+        return plain.record
 
 
 def check_time(record: Record, issued_at: int, now: int, clock_skew: int) -> None:

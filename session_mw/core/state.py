@@ -17,7 +17,7 @@ from .changes import Replay, StorageChange, diff, merge_attempts, merge_logins, 
 from .event import LOGGED, Event
 from .lifetime import Limits, slide, touch_due
 from .login import Login, former_digest
-from .payload import DEFAULT_STORAGE, EMPTY_META, Meta, join, read_meta, split, write_meta
+from .payload import BORDER, DEFAULT_STORAGE, EMPTY_META, Meta, join, read_meta, split, write_meta
 from .record import Record
 from .tokens import Token
 from .wishes import EMPTY, NOTHING, UNSET, Wishes
@@ -30,52 +30,46 @@ OPEN, STARTED, OVER = range(3)
 _NOTHING = b"{}"
 
 
-class State:
+class State(msgspec.Struct, eq=False):
     """One request's view of its session. Attributes are plain: the rules live in ``Session`` and the managers.
 
-    Collections are replaced, never changed in place. Slots: an attribute that falls back to a default on the class
-    costs five times as much to read.
+    Collections are replaced, never changed in place. A Struct: every request that touches its session makes one.
     """
 
-    __slots__ = (
-        "accessed", "base", "bound_ip", "committed", "dropped", "emptied", "encoded", "end_others", "events", "loaded",
-        "merged", "meta", "now", "opened_id", "original", "others", "phase", "pointer", "queue", "refused", "rest",
-        "shut", "stale", "storage", "token", "unsent", "wish",
-    )  # fmt: skip
     tells: ClassVar[bool] = False  # whether somebody listens to more than refusals
     outside: ClassVar[bool] = False  # whether no request stands behind it: that is no activity
     keeps_empty: ClassVar[bool] = False  # whether a session without anything in it is kept
 
-    def __init__(self, now: int) -> None:
-        # what was opened, and how far the request has come
-        self.now = now  # when the session was opened
-        self.base: Record | None = None  # the record this request builds on
-        self.opened_id: str | None = None  # the id the client came with
-        self.pointer = False  # opened through a pointer: no cookie, no rotation
-        self.stale = False  # the session ended meanwhile: changes are dropped, no cookie
-        self.refused = False  # the address verdict went against a login
-        self.phase = OPEN
-        self.accessed = False  # by the app; a read before the handler is not
-        self.shut = False  # destroyed as a whole: writes raise until start()
-        self.committed = False  # commit() was called and nothing written since
-        self.bound_ip = ""  # the address a new session is bound to, under ``session_ip``
-        self.token: Token | None = None  # the new identity, once there is one
-        self.unsent = False  # ``token`` names a stored record the client does not know yet
-        self.emptied = False  # the record of the client's cookie is gone, and the cookie has still to be cleared
-        self.events: tuple[Event, ...] = ()
-        # the data
-        self.storage = DEFAULT_STORAGE  # the current one; its items are the session's own
-        self.others: Mapping[str, dict[str, Any]] = EMPTY  # the other storages in memory
-        self.queue: tuple[tuple[str, str, Any], ...] = ()  # storage, key, value
-        self.original = _NOTHING  # storage "global" as it was opened
-        self.rest = b""  # the payload's second segment as it was opened
-        self.meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
-        self.loaded: dict[str, Any] | None = None  # "global" as it was decoded; nobody changes this dict
-        self.encoded: Mapping[str, bytes] = EMPTY  # changed storages, as the next record will hold them
-        self.merged: Mapping[str, dict[str, Any]] = EMPTY  # storages in memory, as re-applied to a newer record
-        self.dropped = False  # changes were dropped, and that was noted
-        self.end_others: str | None = None  # the owner whose other sessions are to end
-        self.wish = NOTHING  # to be read; ``wishing()`` gives those to be filled in
+    # what was opened, and how far the request has come
+    now: int  # when the session was opened
+    base: Record | None = None  # the record this request builds on
+    opened_id: str | None = None  # the id the client came with
+    pointer: bool = False  # opened through a pointer: no cookie, no rotation
+    stale: bool = False  # the session ended meanwhile: changes are dropped, no cookie
+    refused: bool = False  # the address verdict went against a login
+    phase: int = OPEN
+    accessed: bool = False  # by the app; a read before the handler is not
+    shut: bool = False  # destroyed as a whole: writes raise until start()
+    committed: bool = False  # commit() was called and nothing written since
+    written: bool = False  # by a method of ours; what is nested may change without
+    bound_ip: str = ""  # the address a new session is bound to, under ``session_ip``
+    token: Token | None = None  # the new identity, once there is one
+    unsent: bool = False  # ``token`` names a stored record the client does not know yet
+    emptied: bool = False  # the record of the client's cookie is gone, and the cookie has still to be cleared
+    events: tuple[Event, ...] = ()
+    # the data
+    storage: str = DEFAULT_STORAGE  # the current one; its items are the session's own
+    others: Mapping[str, dict[str, Any]] = EMPTY  # the other storages in memory
+    queue: tuple[tuple[str, str, Any], ...] = ()  # storage, key, value
+    original: bytes = _NOTHING  # storage "global" as it was opened
+    rest: bytes = b""  # the payload's second segment as it was opened
+    meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
+    loaded: dict[str, Any] | None = None  # "global" as it was decoded; nobody changes this dict
+    encoded: Mapping[str, bytes] = EMPTY  # changed storages, as the next record will hold them
+    merged: Mapping[str, dict[str, Any]] = EMPTY  # storages in memory, as re-applied to a newer record
+    dropped: bool = False  # changes were dropped, and that was noted
+    end_others: str | None = None  # the owner whose other sessions are to end
+    wish: Wishes = NOTHING  # to be read; ``wishing()`` gives those to be filled in
 
     def wishing(self) -> Wishes:
         """This request's own wishes, to be filled in."""
@@ -114,7 +108,7 @@ class State:
         if record is None:
             self.original, self.rest, self.meta = _NOTHING, b"", EMPTY_META
         else:
-            self.original, self.rest = split(record.payload)
+            self.original, _, self.rest = record.payload.partition(BORDER)
             self.meta = None if self.rest else EMPTY_META
 
     def catch_up(self, live: dict[str, dict[str, Any]]) -> None:
@@ -206,7 +200,8 @@ class State:
 
     def is_persistent(self) -> bool:
         """Whether this session asked for a cookie that outlives the browser."""
-        return self.kept().persistent if self.wish.persistent is None else self.wish.persistent
+        wished = self.wish.persistent
+        return wished if wished is not None else bool(self.rest) and self.kept().persistent
 
     def storage_names(self) -> list[str]:
         """Every storage that may hold something, the current one included."""
@@ -227,7 +222,7 @@ class State:
     def is_flat(self) -> bool:
         """Whether no value in memory is a container that somebody could still change in place."""
         original = self.original
-        return not self.others and 91 not in original and 123 not in original[1:]  # no "[", no second "{"
+        return not self.others and 91 not in original and original.find(b"{", 1) < 0  # no "[", no second "{"
 
     # -- changes ------------------------------------------------------------------------------------------------
 
@@ -238,6 +233,8 @@ class State:
         """
         self.encoded = EMPTY
         wish = self.wish
+        if not self.written and wish is NOTHING and self.is_flat():
+            return False  # without a comparison: nobody wrote, and nobody can hold a part of it
         for storage, data in live.items():
             if storage == DEFAULT_STORAGE and not wish.wiped:
                 new = codec.encode_if_changed(data, self.original, self.loaded)
@@ -275,9 +272,9 @@ class State:
         """
         wish = self.wish
         if wish is NOTHING and base is not None and base is self.base and token is None:
-            data = self.encoded.get(DEFAULT_STORAGE)
-            if data is not None and len(self.encoded) == 1 and data != _NOTHING:  # the usual: its items changed
-                return self._record(base, now, limits, None, b"", base.user_id, base.lifetime, join(data, self.rest))
+            data = self.encoded.get(DEFAULT_STORAGE, _NOTHING)
+            if data != _NOTHING and len(self.encoded) == 1:  # the usual: its items changed
+                return self._continued(base, now, limits, base.user_id, base.lifetime, data + BORDER + self.rest)
         if wish.wiped or base is None:
             base_meta, held, lifetime = EMPTY_META, _NOTHING, None
         elif base is self.base:
@@ -302,11 +299,27 @@ class State:
         payload = join(data, self.rest if unchanged else write_meta(meta))
         return self._record(base, now, limits, token, digest, owner, lifetime, payload)
 
-    def _activity(self, base: Record, now: int, limits: Limits) -> tuple[int, int]:
-        """The last activity and the idle deadline of a session that goes on."""
+    def _continued(
+        self, base: Record, now: int, limits: Limits, owner: str | None, lifetime: int | None, payload: bytes
+    ) -> Record:
+        """*base* with new contents, under its own identity and deadlines."""
+        active, until = base.last_activity, base.expires_at
         if touch_due(base, now, limits) and not self.outside:
-            return now, slide(base, now, limits)
-        return base.last_activity, base.expires_at
+            active, until = now, slide(base, now, limits)
+        return Record(
+            base.id,
+            base.digest,
+            owner,
+            base.created_at,
+            active,
+            until,
+            base.absolute_expires_at,
+            lifetime,
+            base.login_ip,
+            base.login_user_agent,
+            base.version + 1,
+            payload,
+        )
 
     def _record(
         self,
@@ -321,6 +334,9 @@ class State:
     ) -> Record:
         wish = self.wish
         login = wish.logged_in
+        opened = base is not None and not wish.wiped and login is None and wish.lifetime is UNSET
+        if token is None and base is not None and opened:
+            return self._continued(base, now, limits, owner, lifetime, payload)
         if base is None or wish.wiped or login is not None:  # re-authentication renews both limits (63B-4 §5.2)
             created, over = now, now + limits.absolute
             ip, agent = (None, None) if login is None else (login.ip, login.agent)
@@ -330,8 +346,8 @@ class State:
         active = now
         if base is None or wish.wiped or login is not None or wish.lifetime is not UNSET:
             expires = min(now + (lifetime or limits.idle), over)
-        elif token is None or self.outside:
-            active, expires = self._activity(base, now, limits)
+        elif self.outside:
+            active, expires = base.last_activity, base.expires_at
         else:
             expires = slide(base, now, limits)
         if token is not None:
@@ -405,8 +421,7 @@ class State:
 class Watched(State):
     """The state of a session whose events somebody listens to."""
 
-    __slots__ = ()
-    tells = True
+    tells: ClassVar[bool] = True
 
 
 def _root(storage: str) -> str:

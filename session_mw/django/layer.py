@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from django.http import HttpResponse
 from django.utils.asyncio import async_unsafe
@@ -97,15 +97,13 @@ class RequestReader:
 class Kept(State):
     """Django keeps a session without anything in it, as long as it has a key."""
 
-    __slots__ = ()
-    keeps_empty = True
+    keeps_empty: ClassVar[bool] = True
 
 
 class WatchedKept(Kept):
     """The same, where somebody listens to events."""
 
-    __slots__ = ()
-    tells = True
+    tells: ClassVar[bool] = True
 
 
 class DjangoLayer(SessionLayer):

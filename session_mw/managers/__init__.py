@@ -80,7 +80,7 @@ class Manager(Protocol):
         """Judge the *values* the client sent under our cookie name. Never raises for what a client sends."""
         ...
 
-    def commit(self, state: State, live: Live, now: int, random: Random, *, early: bool = False) -> Any:
+    def commit(self, state: State, live: Live, now: int, random: Random, early: bool = False) -> Any:
         """Carry out what a request wishes: a ``Verdict``, or a flow that ends in one.
 
         *early*: before the response starts, where no cookie can be decided yet.

@@ -61,7 +61,7 @@ class CookieManager:
         """Whether the seal's own deadlines have not passed; a socket cannot be given a new one."""
         return state.base is not None and not expired(state.base, now)
 
-    def commit(self, state: State, live: Live, now: int, random: Random, *, early: bool = False) -> Verdict:
+    def commit(self, state: State, live: Live, now: int, random: Random, early: bool = False) -> Verdict:
         """Seal what is to be kept; leave the cookie alone when nothing changed."""
         if early:
             return LEAVE  # there is nothing to write but the cookie

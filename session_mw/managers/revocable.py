@@ -86,7 +86,7 @@ class RevocableCookieManager:
     # -- committing ---------------------------------------------------------------------------------------------
 
     def commit(
-        self, state: State, live: Live, now: int, random: Random, *, early: bool = False
+        self, state: State, live: Live, now: int, random: Random, early: bool = False
     ) -> Verdict | Flow[Verdict]:
         """Seal what is to be kept, unless the session has ended meanwhile."""
         if early:

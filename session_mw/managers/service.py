@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -59,15 +59,14 @@ Data = dict[str, Any]
 class Outside(State):
     """The state of a session that is acted on from outside a request."""
 
-    __slots__ = ()
-    outside = keeps_empty = True
+    outside: ClassVar[bool] = True
+    keeps_empty: ClassVar[bool] = True
 
 
 class WatchedOutside(Outside):
     """The same, where somebody listens to events."""
 
-    __slots__ = ()
-    tells = True
+    tells: ClassVar[bool] = True
 
 
 class ServiceFlows:

@@ -138,7 +138,7 @@ class StoreManager:
     # -- committing ---------------------------------------------------------------------------------------------
 
     def commit(
-        self, state: State, live: Live, now: int, random: Random, *, early: bool = False
+        self, state: State, live: Live, now: int, random: Random, early: bool = False
     ) -> Verdict | Flow[Verdict]:
         """Plan first: an untouched session never creates a flow."""
         base = state.base

@@ -30,6 +30,7 @@ def record(data: bytes = b'{"a":1}', meta: Meta = EMPTY_META, **fields: Any) -> 
 
 
 def draft(state: State, live: dict[str, Any], base: Any = None, now: int = NOW, **identity: Any) -> Any:
+    state.written = True
     assert state.changed({"global": live, **state.others}) or True
     return state.draft({"global": live, **state.others}, state.base if base is None else base, now, LIMITS, **identity)
 
