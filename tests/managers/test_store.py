@@ -283,9 +283,10 @@ def test_only_a_login_begins_anew_when_its_session_is_gone() -> None:
 
 def rotating(**fields: Any) -> State:
     state = opened(record(), NOW)
-    state.wishing().rotating, state.token = True, OTHER
+    wish = state.wishing()
+    wish.rotating, state.token = True, OTHER
     for name, value in fields.items():
-        setattr(state, name, value)
+        setattr(wish, name, value)
     return state
 
 
