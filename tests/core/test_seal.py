@@ -224,6 +224,7 @@ def test_the_lengths_the_documentation_counts_up():
     assert [size(version=version) - 65 for version in (127, 128, 256, 65536)] == [0, 1, 2, 4]
     assert size(expires_at=2**32) - 65 == 4  # from 2106 on
     assert [len(seals.seal(sized(b"x" * length), NOW, NONCE)) for length in (270, 271)] == [492, 556]  # 66 + 271
+    assert [len(seals.seal(sized(b"x" * length), NOW, NONCE)) for length in (17, 31, 32)] == [172, 172, 236]
 
 
 @pytest.mark.parametrize("length", [0, 8, 11, 13, 16])

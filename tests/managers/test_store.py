@@ -281,11 +281,12 @@ def test_only_a_login_begins_anew_when_its_session_is_gone() -> None:
     assert live == {"mine": 2}
 
 
-def rotating(**fields: Any) -> State:
+def rotating(end_others: str | None = None, **wishes: Any) -> State:
     state = opened(record(), NOW)
+    state.token, state.end_others = OTHER, end_others
     wish = state.wishing()
-    wish.rotating, state.token = True, OTHER
-    for name, value in fields.items():
+    wish.rotating = True
+    for name, value in wishes.items():
         setattr(wish, name, value)
     return state
 
