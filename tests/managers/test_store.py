@@ -281,11 +281,13 @@ def test_only_a_login_begins_anew_when_its_session_is_gone() -> None:
     assert live == {"mine": 2}
 
 
-def rotating(**fields: Any) -> State:
+def rotating(end_others: str | None = None, **wishes: Any) -> State:
     state = opened(record(), NOW)
-    state.wishing().rotating, state.token = True, OTHER
-    for name, value in fields.items():
-        setattr(state, name, value)
+    state.token, state.end_others = OTHER, end_others
+    wish = state.wishing()
+    wish.rotating = True
+    for name, value in wishes.items():
+        setattr(wish, name, value)
     return state
 
 
