@@ -130,14 +130,18 @@ class SessionLayer:
         now = int(self._clock())
         state, opened = self._begin(now), home.manager.open(values, now)
         if type(opened) is not Opened or self._asks:
-            if self.config.awaits or (type(opened) is not Opened and home.store is None):
-                raise SessionStateError("this session must be awaited first: await session.load()")
-            if self._asks:
-                opened = self._admission.judge(session, state, opened)
-            opened = run(cast("Flow[Opened]", opened), home.store)
+            opened = self._asked(session, state, opened, home)
         state = self._take(session, state, opened)
         if state.events:
             self.events.tell(state)
+
+    def _asked(self, session: Session, state: State, opened: Opened | Flow[Opened], home: Home) -> Opened:
+        """What comes of *opened* once store and callbacks have had their say."""
+        if self.config.awaits or (type(opened) is not Opened and home.store is None):
+            raise SessionStateError("this session must be awaited first: await session.load()")
+        if self._asks:
+            opened = self._admission.judge(session, state, opened)
+        return run(cast("Flow[Opened]", opened), home.store)
 
     async def afill(self, session: Session) -> None:
         """``fill``, where the store or a callback must be awaited."""

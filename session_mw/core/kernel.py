@@ -104,7 +104,7 @@ class Kernel(LazyDict):
             if state.phase == OVER:
                 raise SessionClosedError("the request is over; a session can no longer be written")
             self._layer.check_late_write(self)
-        state.written = True
+        state.pristine = False
         if state.committed:
             state.committed = False
 

@@ -116,7 +116,10 @@ class Sealer:
             raise SealError("malformed") from None
         if len(raw) % PADDING != _OVERHEAD:  # "=" at the end is refused here: it never fits a whole bucket
             raise SealError("malformed")
-        plain = _decode(self._envelope.unseal(raw))  # ours from here on
+        try:
+            plain = _decode(self._envelope.unseal(raw))
+        except msgspec.DecodeError:  # whoever knows the key sealed it, but not as we do
+            raise SealError("malformed") from None
         check_time(plain.record, plain.issued_at, now, self._clock_skew)
         return plain.record
 

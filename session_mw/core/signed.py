@@ -100,7 +100,10 @@ class Signer:
             raise SealError("unknown_key")
         if not hmac.compare_digest(signer.get_signature(text[: shape.end(3)]), mac.encode()):
             raise SealError("forged")
-        known = _decode(base64_decode(header))  # ours from here on
+        try:
+            known = _decode(base64_decode(header))
+        except (itsdangerous.BadData, msgspec.DecodeError):  # whoever knows the key signed it, but not as we do
+            raise SealError("malformed") from None
         record = Record(
             known.id,
             b"",

@@ -51,7 +51,7 @@ class State(msgspec.Struct, eq=False):
     accessed: bool = False  # by the app; a read before the handler is not
     shut: bool = False  # destroyed as a whole: writes raise until start()
     committed: bool = False  # commit() was called and nothing written since
-    written: bool = False  # by a method of ours; what is nested may change without
+    pristine: bool = False  # opened, and no method that writes was called; what is nested may change without
     bound_ip: str = ""  # the address a new session is bound to, under ``session_ip``
     token: Token | None = None  # the new identity, once there is one
     unsent: bool = False  # ``token`` names a stored record the client does not know yet
@@ -70,6 +70,9 @@ class State(msgspec.Struct, eq=False):
     dropped: bool = False  # changes were dropped, and that was noted
     end_others: str | None = None  # the owner whose other sessions are to end
     wish: Wishes = NOTHING  # to be read; ``wishing()`` gives those to be filled in
+
+    def __repr__(self) -> str:  # what a session holds belongs in no log
+        return f"<State of {self.handle[:6] if self.handle else 'nothing'}…>"
 
     def wishing(self) -> Wishes:
         """This request's own wishes, to be filled in."""
@@ -97,14 +100,14 @@ class State(msgspec.Struct, eq=False):
         """Build on *record*; the items of storage ``global``. Raises ``ValueError`` for a damaged payload."""
         original, rest = split(record.payload)
         self.loaded = data = codec.decode(original)
-        self.original, self.base, self.opened_id = original, record, record.id
+        self.original, self.base, self.opened_id, self.pristine = original, record, record.id, True
         if rest:
             self.rest, self.meta = rest, None
         return data
 
     def rebase(self, record: Record | None) -> None:
         """What was wished is done; *record* is what is kept now. The live data stays where it is."""
-        self.wish, self.base, self.loaded, self.encoded = NOTHING, record, None, EMPTY
+        self.wish, self.base, self.loaded, self.encoded, self.pristine = NOTHING, record, None, EMPTY, False
         if record is None:
             self.original, self.rest, self.meta = _NOTHING, b"", EMPTY_META
         else:
@@ -233,7 +236,7 @@ class State(msgspec.Struct, eq=False):
         """
         self.encoded = EMPTY
         wish = self.wish
-        if not self.written and wish is NOTHING and self.is_flat():
+        if self.pristine and wish is NOTHING and self.is_flat():
             return False  # without a comparison: nobody wrote, and nobody can hold a part of it
         for storage, data in live.items():
             if storage == DEFAULT_STORAGE and not wish.wiped:

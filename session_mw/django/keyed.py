@@ -195,7 +195,7 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
         for name in state.storage_names():
             self._items(name)
         fresh = self._layer._begin(state.now)
-        fresh.accessed, fresh.written, fresh.phase, fresh.events = True, True, state.phase, state.events
+        fresh.accessed, fresh.phase, fresh.events = True, state.phase, state.events
         fresh.storage, fresh.others, fresh.queue = state.storage, state.others, state.queue
         self._state, self._key = fresh, None
 

@@ -30,7 +30,6 @@ def record(data: bytes = b'{"a":1}', meta: Meta = EMPTY_META, **fields: Any) -> 
 
 
 def draft(state: State, live: dict[str, Any], base: Any = None, now: int = NOW, **identity: Any) -> Any:
-    state.written = True
     assert state.changed({"global": live, **state.others}) or True
     return state.draft({"global": live, **state.others}, state.base if base is None else base, now, LIMITS, **identity)
 
@@ -176,8 +175,9 @@ def test_other_storages() -> None:
 
 def test_paths_begin_with_the_storage() -> None:
     state = opened(record(), NOW)
+    state.others = {"admin": {"x": [object()]}}
     with pytest.raises(SessionSerializationError) as refused:
-        state.changed({"global": {"a": 1}, "admin": {"x": [object()]}})
+        state.changed({"global": {"a": 1}, **state.others})
     assert refused.value.path == "admin['x'][0]"
 
 
