@@ -116,16 +116,15 @@ class SessionLayer:
             return False
         return is_flow(home.manager.open(self.exchange.claim(session._source), 0))
 
-    def fill(self, session: Session) -> None:
-        """Open the client's claim, here and now. Raises ``StoreError`` when the store fails, ``SessionStateError``
-        where it must be awaited."""
-        source = session._source
-        if source is None:
-            raise SessionClosedError("the request is over, and nobody has looked at its session while it lasted")
-        session._cookies = header = self._cookies(source)
-        self._fill(session, self._read(header))
-
-    def _fill(self, session: Session, values: list[str]) -> None:
+    def fill(self, session: Session, values: list[str] | None = None) -> None:
+        """Open the client's claim (or *values*), here and now. Raises ``StoreError`` when the store fails,
+        ``SessionStateError`` where it must be awaited."""
+        if values is None:
+            source = session._source
+            if source is None:
+                raise SessionClosedError("the request is over, and nobody has looked at its session while it lasted")
+            session._cookies = header = self._cookies(source)
+            values = self._read(header)
         home: Home = self.home if session._before is None else session._home
         now = int(self._clock())
         state, opened = self._begin(now), home.manager.open(values, now)
@@ -157,7 +156,7 @@ class SessionLayer:
     def adopt(self, session: Session, token: str) -> None:
         """``start(token)``: open *token* instead of the client's cookie, to be rotated at commit."""
         self._check_token(session, token)
-        self._fill(session, [token])
+        self.fill(session, [token])
         self._rotate_adopted(session)
 
     async def aadopt(self, session: Session, token: str) -> None:
@@ -315,7 +314,7 @@ class SessionLayer:
         state = session._state
         if state is None or state.phase != STARTED:
             return LEAVE
-        if type(session) is session._dormant and state.is_flat():
+        if type(session) is session._dormant and state.is_fixed():
             return LEAVE  # nobody touched it since, and nobody can hold a part of it
         if failed:
             state.queue = ()
@@ -333,7 +332,7 @@ class SessionLayer:
         if state is not None:
             if type(session) is not session._dormant or state.phase != STARTED or self.events.wanted or state.events:
                 return False
-            if not state.is_flat():
+            if not state.is_fixed():
                 return False
             state.phase = OVER
         session._source = None

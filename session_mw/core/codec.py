@@ -35,6 +35,7 @@ __all__ = [
     "encode",
     "encode_if_changed",
     "encode_value",
+    "is_flat",
 ]
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -83,8 +84,8 @@ def encode_if_changed(
         raw = None
     if raw == original:
         # The text may still stand for other types, such as a datetime's or a tuple's; being equal as well rules them
-        # out. Without containers (no "[", no second "{") the values loaded cannot have changed since.
-        if loaded is None or 91 in original or original.find(b"{", 1) > 0:
+        # out. Without containers the values loaded cannot have changed since.
+        if loaded is None or not is_flat(original):
             loaded = decode(original)
         if _equal(loaded, data):
             return None
@@ -142,6 +143,11 @@ def decode(data: bytes) -> dict[str, Any]:
     except (ArithmeticError, RecursionError, TypeError, ValueError):
         raise ValueError("these bytes are no encoded session data") from None
     return tree
+
+
+def is_flat(data: bytes) -> bool:
+    """Whether *data*, written by ``encode``, certainly holds no container inside: no value can change in place."""
+    return 91 not in data and data.find(b"{", 1) < 0  # no "[", no second "{"
 
 
 def _is_plain(data: dict[str, Any]) -> bool:

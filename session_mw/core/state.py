@@ -51,7 +51,7 @@ class State(msgspec.Struct, eq=False):
     accessed: bool = False  # by the app; a read before the handler is not
     shut: bool = False  # destroyed as a whole: writes raise until start()
     committed: bool = False  # commit() was called and nothing written since
-    pristine: bool = False  # opened, and no method that writes was called; what is nested may change without
+    pristine: bool = False  # opened, with nothing nested that could change, and no method that writes was called
     bound_ip: str = ""  # the address a new session is bound to, under ``session_ip``
     token: Token | None = None  # the new identity, once there is one
     unsent: bool = False  # ``token`` names a stored record the client does not know yet
@@ -100,7 +100,8 @@ class State(msgspec.Struct, eq=False):
         """Build on *record*; the items of storage ``global``. Raises ``ValueError`` for a damaged payload."""
         original, rest = split(record.payload)
         self.loaded = data = codec.decode(original)
-        self.original, self.base, self.opened_id, self.pristine = original, record, record.id, True
+        self.original, self.base, self.opened_id = original, record, record.id
+        self.pristine = codec.is_flat(original)
         if rest:
             self.rest, self.meta = rest, None
         return data
@@ -222,10 +223,9 @@ class State(msgspec.Struct, eq=False):
         raw = self.seen().storages.get(storage)
         return _NOTHING if raw is None else bytes(raw)
 
-    def is_flat(self) -> bool:
+    def is_fixed(self) -> bool:
         """Whether no value in memory is a container that somebody could still change in place."""
-        original = self.original
-        return not self.others and 91 not in original and original.find(b"{", 1) < 0  # no "[", no second "{"
+        return not self.others and (self.pristine or codec.is_flat(self.original))
 
     # -- changes ------------------------------------------------------------------------------------------------
 
@@ -236,15 +236,15 @@ class State(msgspec.Struct, eq=False):
         """
         self.encoded = EMPTY
         wish = self.wish
-        if self.pristine and wish is NOTHING and self.is_flat():
-            return False  # without a comparison: nobody wrote, and nobody can hold a part of it
+        if self.pristine and wish is NOTHING and not self.others:
+            return False  # without a comparison
         for storage, data in live.items():
             if storage == DEFAULT_STORAGE and not wish.wiped:
                 new = codec.encode_if_changed(data, self.original, self.loaded)
             else:
                 new = codec.encode_if_changed(data, self._original(storage), None, _root(storage))
             if new is not None:
-                self.encoded = {**self.encoded, storage: new}
+                self.encoded = {**self.encoded, storage: new} if self.encoded else {storage: new}
         return self.encoded is not EMPTY or (wish is not NOTHING and wish.change_record())
 
     def wishes(self) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
+
 from .changes import Replay
 from .login import Login
 
@@ -18,28 +20,25 @@ UNSET: Final[Any] = object()
 EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-class Wishes:
+class Wishes(msgspec.Struct, eq=False):
     """Attributes are plain, and collections are replaced, never changed in place."""
 
-    __slots__ = (
-        "attempts", "cleared", "destroyed", "grace", "lifetime", "logged_in", "logins", "owner", "persistent",
-        "released", "replays", "rotating", "wiped",
-    )  # fmt: skip
+    cleared: frozenset[str] = frozenset()
+    replays: Mapping[str, Mapping[str, Replay]] = EMPTY
+    logins: Mapping[str, Login | None] = EMPTY  # changed login states; None: logged out
+    attempts: Mapping[str, tuple[bool, int]] = EMPTY  # (reset, added)
+    logged_in: Login | None = None  # the login made last
+    owner: Any = UNSET  # the new owner, where it changes
+    released: bool = False  # the owner was let go by a logout
+    wiped: bool = False  # nothing of what was opened survives
+    destroyed: bool = False
+    rotating: bool = False
+    grace: int = 0  # seconds for which the old id may be followed
+    lifetime: Any = UNSET  # this session's own idle limit
+    persistent: bool | None = None
 
-    def __init__(self) -> None:
-        self.cleared: frozenset[str] = frozenset()
-        self.replays: Mapping[str, Mapping[str, Replay]] = EMPTY
-        self.logins: Mapping[str, Login | None] = EMPTY  # changed login states; None: logged out
-        self.attempts: Mapping[str, tuple[bool, int]] = EMPTY  # (reset, added)
-        self.logged_in: Login | None = None  # the login made last
-        self.owner: Any = UNSET  # the new owner, where it changes
-        self.released = False  # the owner was let go by a logout
-        self.wiped = False  # nothing of what was opened survives
-        self.destroyed = False
-        self.rotating = False
-        self.grace = 0  # seconds for which the old id may be followed
-        self.lifetime: Any = UNSET  # this session's own idle limit
-        self.persistent: bool | None = None
+    def __repr__(self) -> str:  # whoever logs in belongs in no log
+        return "<Wishes>"
 
     def change_record(self) -> bool:
         """Whether anything but plain data is to change."""
@@ -53,15 +52,8 @@ class Wishes:
         )
 
 
-class _Nothing(Wishes):
-    """All wishes as at the start; shared, hence read-only."""
-
-    __slots__ = ()
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if hasattr(self, name):
-            raise AttributeError("NOTHING is shared; State.wishing() gives wishes to fill in")
-        super().__setattr__(name, value)
+class _Nothing(Wishes, frozen=True, eq=False):  # type: ignore[misc]  # not as a dataclass, but msgspec allows it
+    """All wishes as at the start; shared, hence read-only: ``State.wishing()`` gives those to fill in."""
 
 
 NOTHING: Final[Wishes] = _Nothing()

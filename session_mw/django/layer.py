@@ -170,12 +170,15 @@ class DjangoLayer(SessionLayer):
                 return values
         return [key.text]
 
-    def fill(self, session: Any) -> None:
+    def fill(self, session: Any, values: list[str] | None = None) -> None:
         """Open what the session's key names. Raises ``StoreError`` when the store fails."""
-        state, values, flow = self._opening(session)
-        self._opened(session, state, values, self.run(session._home, flow) if values else Opened())
-        if session._is_refused():
-            session._end()
+        if values is None:
+            state, claims, flow = self._opening(session)
+            self._opened(session, state, claims, self.run(session._home, flow) if claims else Opened())
+            if session._is_refused():
+                session._end()
+        else:
+            super().fill(session, values)
 
     async def afill(self, session: Any) -> None:
         """``fill``, awaited."""
