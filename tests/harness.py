@@ -222,5 +222,4 @@ def opened(record: Any, now: int) -> State:
     """A request's state on *record*, without a session around it, that will be written."""
     state = State(now)
     state.adopt(record)
-    state.pristine = False
     return state

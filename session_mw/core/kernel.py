@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import SessionClosedError
 from . import tokens
+from .codec import is_flat
 from .layer import Layer
 from .mapping import UNFILLED, LazyDict
 from .state import OPEN, OVER, STARTED, State
@@ -88,6 +89,7 @@ class Kernel(LazyDict):
             if self._state is None:
                 _drop(self)
                 _pour(self, data)
+                state.pristine = is_flat(state.original)
                 if self._started:
                     state.phase = STARTED
                 self._state = state  # last: whoever sees a state sees the data

@@ -51,7 +51,7 @@ class State(msgspec.Struct, eq=False):
     accessed: bool = False  # by the app; a read before the handler is not
     shut: bool = False  # destroyed as a whole: writes raise until start()
     committed: bool = False  # commit() was called and nothing written since
-    pristine: bool = False  # opened, with nothing nested that could change, and no method that writes was called
+    pristine: bool = False  # a session's: nothing nested that could change, and no method that writes was called
     bound_ip: str = ""  # the address a new session is bound to, under ``session_ip``
     token: Token | None = None  # the new identity, once there is one
     unsent: bool = False  # ``token`` names a stored record the client does not know yet
@@ -101,7 +101,6 @@ class State(msgspec.Struct, eq=False):
         original, rest = split(record.payload)
         self.loaded = data = codec.decode(original)
         self.original, self.base, self.opened_id = original, record, record.id
-        self.pristine = codec.is_flat(original)
         if rest:
             self.rest, self.meta = rest, None
         return data
