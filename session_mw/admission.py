@@ -2,7 +2,8 @@
 
 ``session_ip`` and ``on_validate`` may refuse it: then it is as unknown, and its record stays as it is. A login held to
 its address (``strict_session_ip``) that comes from elsewhere is put to ``on_ip_changed``: kept and bound anew, or the
-session is destroyed. A callback that fails decides against.
+session is destroyed. A callback that fails decides against. Where the client sent nothing under our name, a legacy
+cookie may stand for it (``upgrade``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .core.state import OVER, State
 from .exchange import Exchange
 from .managers import Opened
 from .managers.claims import consult, moved, objection
+from .upgrade import Upgrade
 
 __all__ = ["Admission"]
 
@@ -26,14 +28,18 @@ class Admission:
     def __init__(self, config: SessionConfig, exchange: Exchange) -> None:
         self._config = config
         self._exchange = exchange
-        self.needed = config.strict_session_ip or config.session_ip or config.on_validate is not None
+        self._upgrade = exchange if isinstance(exchange, Upgrade) else None
+        self._objects = config.strict_session_ip or config.session_ip or config.on_validate is not None
+        self.needed = self._objects or self._upgrade is not None
 
     def judge(self, session: Session, state: State, opened: Opened | Flow[Opened]) -> Flow[Opened]:
         """All that may refuse what opened: ``session_ip``, ``on_validate``, the verdict on a strict login."""
         if not isinstance(opened, Opened):
             opened = yield from opened
+        if self._upgrade is not None and opened.record is None and not opened.reason:
+            opened = yield from self._upgrade.open(session, state)
         record = opened.record
-        if record is None or not self.needed:
+        if record is None or not self._objects:
             return opened
         here = self._exchange.address(session._source) if self._config.session_ip else None
         reason = yield from objection(self._config, state, record, here)
@@ -42,6 +48,12 @@ class Admission:
         if self._config.strict_session_ip:
             yield from self._judge_address(session, state, record)
         return opened
+
+    def waits(self, session: Session, opened: Opened | Flow[Opened]) -> bool:
+        """Whether *opened* is still to come: from a store, or from a legacy cookie that a store is asked about."""
+        if not isinstance(opened, Opened):
+            return True
+        return self._upgrade is not None and self._upgrade.claimed(session._source) and _asks(session)
 
     def _judge_address(self, session: Session, state: State, record: Record) -> Flow[None]:
         """A strict login from elsewhere: ask, and end it or note where it went."""
@@ -66,3 +78,8 @@ class Admission:
         data = state.adopt(record)
         view._publish(state, data)
         return view
+
+
+def _asks(session: Session) -> bool:
+    """Whether the session's home has anybody to ask."""
+    return session._home.manager.consults is not None

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NoReturn, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, cast
 
 from .core.client import ClientRules
 from .core.cookies import CookieSpec, SameSite
@@ -22,6 +22,9 @@ from .core.keys import KeyRing
 from .errors import ConfigurationError
 from .profiles import Profile, check_times
 from .settings import KINDS, Settings, collect, from_text, is_async, scheme_of, unknown
+
+if TYPE_CHECKING:
+    from .legacy import LegacyReader
 
 __all__ = ["SessionConfig", "missing_home_error"]
 
@@ -61,6 +64,7 @@ class SessionConfig(_Built):
 
     secret_key: KeyRing | None = None
     store: Any = None
+    migrate_from: Any = None
     save_path: str | None = None
     table_index: str = "default"
     cookie_name: str = "__Host-session"
@@ -98,6 +102,7 @@ class SessionConfig(_Built):
     autoload: bool | Callable[[Any], bool] = True
     websocket_check: int = 30
     store_error_response: int | Callable[[Any], Any] = 503
+    legacy: tuple[LegacyReader, ...] = ()
     clock: Callable[[], float] = time.time
 
     def __init__(self, **settings: Unpack[Settings]) -> None:
@@ -123,6 +128,7 @@ class SessionConfig(_Built):
         _check_home(values)
         cookie = _cookie(values, named="cookie_name" in given, relaxed=relaxed)
         values.update(cookie_name=cookie.name, cookie_domain=cookie.domain)
+        _check_legacy(values["legacy"], cookie.name)
 
         built = {
             "cookie": cookie,
@@ -250,6 +256,11 @@ def _check_home(values: Mapping[str, Any]) -> None:
         raise ConfigurationError('save_path is the directory of a file store: add store="file:"')
     if values["save_path"] is not None and store.partition(":")[2].partition("?")[0]:
         raise ConfigurationError('save_path and store both name a directory: keep one, or store="file:"')
+    old = values["migrate_from"]
+    if old is not None and store is None:
+        raise ConfigurationError("migrate_from= is the store that sessions are moved out of: add store=, where they go")
+    if old is not None and (old is store or (isinstance(old, str) and old == store)):
+        raise ConfigurationError("migrate_from and store are the same: migrate_from= is the old one")
     if values["encryption"] and values["secret_key"] is None:
         raise ConfigurationError("encryption seals payloads at rest and needs a key: add secret_key=")
     if values["revocation"] is not None and (store is not None or values["secret_key"] is None):
@@ -265,6 +276,17 @@ def _check_home(values: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             "encrypt_cookie_data=False is for sessions kept by the client; with store= the cookie holds no data"
         )
+
+
+def _check_legacy(readers: tuple[LegacyReader, ...], name: str) -> None:
+    taken = {name: "our own"}
+    for reader in readers:
+        if reader.cookie.name in taken:
+            raise ConfigurationError(
+                f"legacy: the cookie {reader.cookie.name!r} is {taken[reader.cookie.name]} already; while old and new "
+                'workers run side by side, ours needs another name: cookie_name="__Host-session"'
+            )
+        taken[reader.cookie.name] = "read"
 
 
 def _cookie(values: Mapping[str, Any], *, named: bool, relaxed: bool) -> CookieSpec:
@@ -304,7 +326,7 @@ def _cookie(values: Mapping[str, Any], *, named: bool, relaxed: bool) -> CookieS
 
 
 def _shown(name: str, value: Any) -> str:
-    if name in ("store", "revocation") and isinstance(value, str) and ("@" in value or "?" in value):
+    if name in ("store", "migrate_from", "revocation") and isinstance(value, str) and ("@" in value or "?" in value):
         return f"'{scheme_of(value)}:…'"  # a password may stand before the "@" or behind the "?"
     if isinstance(value, (bool, int, str, tuple)):
         return repr(value)

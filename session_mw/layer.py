@@ -27,7 +27,8 @@ from .errors import ConfigurationError, InvalidSessionIdError, SessionClosedErro
 from .events import Events
 from .exchange import AccessRefused, Answer, Exchange, Reader
 from .home import Home, build_manager, home_in
-from .managers import LEAVE, Manager, Opened, Verdict, is_flow
+from .managers import LEAVE, Action, Manager, Opened, Verdict, is_flow
+from .upgrade import Upgrade
 from .workers import warn_of_several
 
 __all__ = ["SessionLayer", "check_single", "shielded"]
@@ -51,7 +52,8 @@ class SessionLayer:
         self.owner_key = config.owner_key
         self.limits = Limits(config.idle_timeout, config.absolute_timeout, config.touch_after(False))
         self.random = os.urandom
-        self.exchange = Exchange(config, reader)
+        self.upgrade = Upgrade(config, reader) if config.legacy else None
+        self.exchange = self.upgrade or Exchange(config, reader)
         self.events = Events(config)
         self._admission = Admission(config, self.exchange)
         self._asks = self._admission.needed
@@ -68,7 +70,10 @@ class SessionLayer:
 
     def home_for(self, place: Any) -> Home:
         """A manager, or a store to keep sessions in, made ready. Raises ``ConfigurationError`` for what cannot be."""
-        return home_in(place, self.config, on_loop=self.on_loop)
+        home = home_in(place, self.config, on_loop=self.on_loop)
+        if self.upgrade is not None and not hasattr(home.manager, "take_over"):
+            raise ConfigurationError(f"legacy= needs a manager with take_over(); {type(home.manager).__name__} has none")
+        return home
 
     @property
     def may_wait(self) -> bool:
@@ -114,7 +119,7 @@ class SessionLayer:
             return True
         if home.store is not None or home.manager.consults is None:
             return False
-        return is_flow(home.manager.open(self.exchange.claim(session._source), 0))
+        return self._admission.waits(session, home.manager.open(self.exchange.claim(session._source), 0))
 
     def fill(self, session: Session, values: list[str] | None = None) -> None:
         """Open the client's claim (or *values*), here and now. Raises ``StoreError`` when the store fails,
@@ -136,7 +141,7 @@ class SessionLayer:
 
     def _asked(self, session: Session, state: State, opened: Opened | Flow[Opened], home: Home) -> Opened:
         """What comes of *opened* once store and callbacks have had their say."""
-        if self.config.awaits or (type(opened) is not Opened and home.store is None):
+        if self.config.awaits or (home.store is None and self._admission.waits(session, opened)):
             raise SessionStateError("this session must be awaited first: await session.load()")
         if self._asks:
             opened = self._admission.judge(session, state, opened)
@@ -229,8 +234,22 @@ class SessionLayer:
             session._save_queue()
         if self.owner_key is not None and state.phase == OPEN:
             session._follow_owner(self.owner_key)
+        if self.upgrade is not None:
+            return self._commit_beside(session, state, self.upgrade)
         plan = self._plan(session, state)
         return plan if type(plan) is Verdict else self._carry_out(session, plan)
+
+    def _commit_beside(self, session: Session, state: State, upgrade: Upgrade) -> Verdict | Awaitable[Verdict]:
+        """``commit`` beside legacy cookies, which go with a logout, wherever in the request it was carried out."""
+        self._note_parting(session, state)
+        verdict = self._carry_out(session, self._plan(session, state))
+        if not (session._before is not None and session._before.parted):
+            return verdict
+        return upgrade.parted(verdict) if isinstance(verdict, Verdict) else upgrade.aparted(verdict)
+
+    def _note_parting(self, session: Session, state: State) -> None:
+        if self.upgrade is not None and state.ends():
+            session._prepare().parted = True
 
     def _plan(self, session: Session, state: State, early: bool = False) -> Any:
         """A ``Verdict``, or the flow that ends in one."""
@@ -256,6 +275,7 @@ class SessionLayer:
     def commit_early(self, session: Session) -> None:
         """``session.commit()``: write before the response starts, where that needs no waiting."""
         state = session._touch()
+        self._note_parting(session, state)
         home: Home = session._home
         plan = self._plan(session, state, state.phase == OPEN)
         if type(plan) is not Verdict:
@@ -269,6 +289,7 @@ class SessionLayer:
     async def acommit_early(self, session: Session) -> None:
         """``session.acommit()``: the same, wherever it may have to wait."""
         state = session._touch()
+        self._note_parting(session, state)
         answer = self._carry_out(session, self._plan(session, state, state.phase == OPEN))
         if not isinstance(answer, Verdict):
             await answer

@@ -18,6 +18,7 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from .core.keys import KeyRing
     from .core.operations import AsyncStore, Store
+    from .legacy import LegacyReader
     from .profiles import Profile
 
 __all__ = ["KINDS", "Kind", "Settings", "collect", "from_text", "is_async", "name_of", "scheme_of", "unknown"]
@@ -30,6 +31,8 @@ class Settings(TypedDict, total=False):
     """Seals cookies and payloads; newest first. At least 32 bytes each."""
     store: str | Store | AsyncStore | None
     """Where sessions are kept on the server: a URL or a store."""
+    migrate_from: str | Store | AsyncStore | None
+    """The store (or its URL) that sessions are moved out of, one by one, as they are used; needs `store`."""
     save_path: str | None
     """Directory of a `file:` store."""
     table_index: str | None
@@ -104,6 +107,8 @@ class Settings(TypedDict, total=False):
     """Seconds between two looks whether the session of an open websocket still lives."""
     store_error_response: int | Callable[[Any], tuple[int, Sequence[tuple[str, str]], bytes]] | None
     """Answer to a failed store: a status from 500 to 599, or `(scope or environ) -> (status, headers, body)`."""
+    legacy: Sequence[LegacyReader] | None
+    """Readers of other libraries' cookies, such as `StarletteCookie`: their sessions go on as ours."""
     clock: Callable[[], float] | None
     """Tells the time in Unix seconds."""
 
@@ -195,6 +200,15 @@ def _store(value: Any) -> Any:
     return value if isinstance(value, Store) and not isinstance(value, type) else _REFUSED
 
 
+def _readers(value: Any) -> Any:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        return _REFUSED
+    from .legacy import LegacyReader  # here: few configurations hold one
+
+    fit = all(isinstance(reader, LegacyReader) and not isinstance(reader, type) for reader in value)
+    return tuple(value) if fit else _REFUSED
+
+
 def _text(grammar: str) -> Callable[[Any], Any]:
     fits = re.compile(grammar, re.DOTALL).fullmatch  # fullmatch: "$" would let a trailing newline through
     return lambda value: value if isinstance(value, str) and fits(value) else _REFUSED
@@ -211,7 +225,7 @@ _TABLE: tuple[tuple[str, Kind], ...] = (
     ("on_session_limit", Kind('"evict" or "refuse"', _text("evict|refuse"))),
     ("cookie_max_bytes", Kind("", _anything, _digits)),
     ("same_site", Kind("", lambda value: value.lower() if isinstance(value, str) else value)),
-    ("store revocation", Kind("a URL such as sqlite:///sessions.db, or a store (an instance, not its class)", _store)),
+    ("store migrate_from revocation", Kind("a URL such as sqlite:///sessions.db, or a store (an instance, not its class)", _store)),
     ("save_path owner_key", Kind("a text, not empty", _text(".+"))),
     ("table_index", Kind("1 to 32 of a-z, 0-9 and -, not beginning with -", _text("[a-z0-9][a-z0-9-]{0,31}"))),
     ("persistent encrypt_cookie_data encryption strict_session_ip session_ip", Kind("true or false", _flag, _words)),
@@ -226,6 +240,7 @@ _TABLE: tuple[tuple[str, Kind], ...] = (
     ("trusted_proxies", Kind("a sequence of addresses and networks", _sequence)),  # and ClientRules judges both
     ("ip_prefix", Kind("", _frozen)),
     ("on_event on_ip_changed on_open on_create on_validate on_close on_destroy", Kind("callable", _callback)),
+    ("legacy", Kind("a list of readers such as StarletteCookie(secret, until=…)", _readers)),
     ("clock", Kind("callable, and no coroutine function", _function)),
     ("autoload", Kind("true, false or a predicate that is no coroutine function", _either(_flag, _function), _words)),
     (  # never a 4xx: a failed store must not look like a logged-out user
@@ -310,16 +325,11 @@ def collect(
     return settings, written
 
 
-_LATER = frozenset({"legacy"})
-
-
 def unknown(
     name: str, written: str | None = None, spell: Callable[[str], str] = str, what: str = "setting"
 ) -> ConfigurationError:
     """The error for a *name* that is none, with the nearest one; *written* and *spell*: how the caller writes names."""
     message = f"unknown {what} {name if written is None else written!r}"
-    if name in _LATER:
-        return ConfigurationError(f"{message}: it does not exist yet")
     import difflib
 
     nearest = difflib.get_close_matches(name, KINDS, n=1)

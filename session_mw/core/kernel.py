@@ -22,11 +22,12 @@ _guard = threading.Lock()  # held for the moment in which a session gets its dat
 
 
 class Before:
-    """What was said about a session before it was opened."""
+    """What was said about a session before it was opened, and the little that few requests have to remember."""
 
     home: Any = None  # kept elsewhere, for this request
     ip_callback: Any = None
     failure: Exception | None = None  # of a read before the handler; raised at first touch
+    parted = False  # a login was ended, so legacy cookies go as well
 
 
 class Kernel(LazyDict):

@@ -16,7 +16,7 @@ from hmac import compare_digest
 
 import msgspec
 
-__all__ = ["ID_LENGTH", "RANDOM_BYTES", "SECRET_LENGTH", "Token", "digest", "is_id", "matches", "mint", "split"]
+__all__ = ["ID_LENGTH", "RANDOM_BYTES", "SECRET_LENGTH", "Token", "digest", "is_id", "matches", "mint", "spent", "split"]
 
 _ID_BYTES = 18
 _SECRET_BYTES = 33
@@ -61,6 +61,12 @@ def split(text: str) -> Token | None:
 def is_id(text: str) -> bool:
     """Whether *text* is shaped like a session id."""
     return _ID.fullmatch(text) is not None
+
+
+def spent(token: Token) -> str:
+    """The id under which is kept that *token*, made of another library's cookie, was taken over once."""
+    raw = sha256(b"session_mw spent\0" + token.text.encode("ascii")).digest()[:_ID_BYTES]
+    return binascii.b2a_base64(raw, newline=False).translate(_URLSAFE).decode("ascii")
 
 
 def digest(secret: str) -> bytes:

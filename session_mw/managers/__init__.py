@@ -80,6 +80,10 @@ class Manager(Protocol):
         """Judge the *values* the client sent under our cookie name. Never raises for what a client sends."""
         ...
 
+    # A manager that serves ``legacy=`` has a method more:
+    # def take_over(self, record: Record, token: Token, now: int, random: Random) -> Opened | Flow[Opened]
+    #     *record*, made of another library's cookie; ``Opened(reason=…)`` where it cannot be, or has ended.
+
     def commit(self, state: State, live: Live, now: int, random: Random, early: bool = False) -> Any:
         """Carry out what a request wishes: a ``Verdict``, or a flow that ends in one.
 

@@ -6,14 +6,16 @@ logout and received after it brings that login back until its deadlines. There i
 
 from __future__ import annotations
 
+import msgspec
+
 from ..config import SessionConfig, missing_home_error
 from ..core.lifetime import Limits, expired, touch_due
 from ..core.operations import AsyncStore, Store
 from ..core.record import Record
 from ..core.seal import NONCE_BYTES, Sealer
 from ..core.state import State
-from ..core.tokens import RANDOM_BYTES, mint
-from ..errors import SealError
+from ..core.tokens import RANDOM_BYTES, Token, mint
+from ..errors import SealError, SessionTooLargeError
 from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict, note_change
 
 __all__ = ["CookieManager"]
@@ -56,6 +58,15 @@ class CookieManager:
         opened = [self.open([value], now) for value in values]
         good = [one for one in opened if one.record is not None]
         return good[0] if len(good) == 1 else Opened(reason="doubled" if good else opened[0].reason)
+
+    def take_over(self, record: Record, token: Token, now: int, random: Random) -> Opened:
+        """*record*, made of another library's cookie, to be sealed with the next response; unless it is too large."""
+        try:
+            self._cookie.check(self._seal(record, now, random(NONCE_BYTES)))
+        except SessionTooLargeError:
+            return Opened(reason="too_large")
+        used = min(record.created_at, now - self._limits.interval)  # so that sealing is due
+        return Opened(msgspec.structs.replace(record, last_activity=used, expires_at=record.expires_at - 1))
 
     def recheck(self, state: State, now: int, *, active: bool) -> bool:
         """Whether the seal's own deadlines have not passed; a socket cannot be given a new one."""

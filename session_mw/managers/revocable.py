@@ -21,6 +21,7 @@ from ..config import SessionConfig
 from ..core.operations import AsyncStore, Create, Flow, Load, Outcome, Save, Store
 from ..core.record import Record
 from ..core.state import State
+from ..core.tokens import Token
 from ..errors import StoreConflictError, StoreError
 from . import LEAVE, Live, Opened, Random, Verdict
 from .cookie import CookieManager
@@ -73,6 +74,14 @@ class RevocableCookieManager:
             return False
         moment, kept = _moment(everywhere)
         return record.created_at <= moment and record.id != kept
+
+    def take_over(self, record: Record, token: Token, now: int, random: Random) -> Opened | Flow[Opened]:
+        """*record*, made of another library's cookie, unless it has ended: its id is always the same."""
+        opened = self._seals.take_over(record, token, now, random)
+        return opened if opened.record is None else self._admitted_from(opened, record, now)
+
+    def _admitted_from(self, opened: Opened, record: Record, now: int) -> Flow[Opened]:
+        return Opened(reason="ended") if (yield from self._has_ended(record, now)) else opened
 
     def recheck(self, state: State, now: int, *, active: bool) -> bool | Flow[bool]:
         """Whether the session of an open socket has neither expired nor been ended."""

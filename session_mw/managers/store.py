@@ -32,7 +32,7 @@ from ..core.operations import (
 from ..core.record import Record, followed, pointer
 from ..core.seal import NONCE_BYTES, PayloadSealer
 from ..core.state import OPEN, State
-from ..core.tokens import RANDOM_BYTES, Token, digest, matches, mint, split
+from ..core.tokens import RANDOM_BYTES, Token, digest, matches, mint, spent, split
 from ..errors import SealError, StoreConflictError, StoreError
 from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict, note_change
 from .limit import SessionLimit
@@ -121,6 +121,21 @@ class StoreManager:
         """A stored *record* with its payload readable; ``None`` for one that was tampered with."""
         sealer = self._payload_sealer
         return record if sealer is None else _unsealed(record, sealer)
+
+    def take_over(self, record: Record, token: Token, now: int, random: Random) -> Flow[Opened]:
+        """*record*, made of another library's cookie, as a session of this store that *token* opens.
+
+        It is written down once, and beside it that it was: for as long as the cookie is good, what has ended since is
+        known to have. Requests that overlap find the same session.
+        """
+        mark = spent(token)
+        if (yield Load(mark)) is None:
+            sealer = self._payload_sealer
+            yield Create(record if sealer is None else _sealed(record, sealer, random))  # one of them makes it
+            until = record.absolute_expires_at
+            yield Create(Record(mark, b"", None, record.created_at, now, until, until, None, None, None, 1, b"{}\n"))
+        opened = yield from self._open(token, now)
+        return Opened(reason="ended") if opened.record is None else opened
 
     def recheck(self, state: State, now: int, *, active: bool) -> Flow[bool]:
         """Whether the record is still there, or its successor; *active* slides its deadline when that is due."""
