@@ -96,7 +96,7 @@ class SessionInterface(FlaskInterface):
         layer = self._layer(app)
         if layer is None or layer.config.store is None:
             raise ConfigurationError(f'nothing is kept on the server; add app.config["{CONFIG_KEY}"] = {{"store": …}}')
-        return SessionService(layer.config.replace(store=layer.home.store, save_path=None))
+        return SessionService(layer.config.replace(store=layer.home.store, save_path=None, migrate_from=None))
 
     def _layer(self, app: Flask) -> FlaskLayer | None:
         given = Given.of(self, app)
@@ -159,4 +159,4 @@ session: Session = cast("Session", flask.session)
 
 def _same_home(a: SessionConfig, b: SessionConfig) -> bool:
     """Whether sessions are kept in the same place under both: then in one and the same store."""
-    return (a.store, a.save_path, a.revocation) == (b.store, b.save_path, b.revocation)
+    return all(getattr(a, name) == getattr(b, name) for name in ("store", "save_path", "migrate_from", "revocation"))

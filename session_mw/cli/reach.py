@@ -55,7 +55,7 @@ class Reached:
         self.now = int(config.clock())
         self.store: Any = store_of(config)
         awaited = is_awaited(self.store)
-        config = config.replace(store=self.store, save_path=None)
+        config = config.replace(store=self.store, save_path=None, migrate_from=None)
         self.service: Any = AsyncSessionService(config) if awaited else SessionService(config)
         self._runner: Any = None
         if awaited:

@@ -38,7 +38,7 @@ _REMEDIES = (
     '    SESSION_MW = {"secret_key": os.environ["SECRET"]}  # a key for sessions alone\n'
     "    DEBUG = True                                     # on your own machine"
 )
-_stores: dict[tuple[str, str | None, str], Any] = {}
+_stores: dict[tuple[Any, ...], Any] = {}
 
 
 def snapshot() -> tuple[Any, ...]:
@@ -61,18 +61,23 @@ def configuration(ours: Any) -> tuple[SessionConfig, frozenset[str]]:
     taken = [f"{name} (Django: {OWN[name]})" for name in OWN if name in config.named]
     if taken:
         raise ConfigurationError(f"SESSION_MW names what Django has a setting for: {', '.join(taken)}")
+    if config.legacy:
+        raise ConfigurationError(
+            "legacy: under Django a session is found by its key alone; take it out of SESSION_MW. To another store: "
+            "migrate_from"
+        )
     if "owner_key" in config.named:
         raise ConfigurationError(
             "owner_key: under Django the login is django.contrib.auth's; take it out of SESSION_MW"
         )
-    whole = config.replace(store=_store(config), save_path=None, owner_key=SESSION_KEY, **_times(config), **_cookie())
+    whole = config.replace(store=_store(config), save_path=None, migrate_from=None, owner_key=SESSION_KEY, **_times(config), **_cookie())
     return whole, config.named
 
 
 def _store(config: SessionConfig) -> Any:
-    if not isinstance(config.store, str):
+    if not isinstance(config.store, str) and config.migrate_from is None:
         return config.store
-    named = (config.store, config.save_path, config.table_index)
+    named = (config.store, config.save_path, config.migrate_from, config.table_index)
     if named not in _stores:
         _stores[named] = store_of(config)
     return _stores[named]

@@ -38,11 +38,16 @@ Call: TypeAlias = Callable[[Any], Any]
 
 
 def store_of(config: SessionConfig) -> Any:
-    """The store of *config*: what ``store``, ``save_path`` and ``table_index`` say together.
+    """The store of *config*: what ``store``, ``save_path``, ``migrate_from`` and ``table_index`` say together.
 
     Raises ConfigurationError for a URL that names none.
     """
-    return built(config.store, save_path=config.save_path, table_index=config.table_index)
+    store = built(config.store, save_path=config.save_path, table_index=config.table_index)
+    if config.migrate_from is None:
+        return store
+    from .migrating import migrating
+
+    return migrating(store, built(config.migrate_from, table_index=config.table_index))
 
 
 def built(store: Any, *, save_path: str | None = None, table_index: str = "default") -> Any:
