@@ -53,7 +53,7 @@ class Admission:
         """Whether *opened* is still to come: from a store, or from a legacy cookie that a store is asked about."""
         if not isinstance(opened, Opened):
             return True
-        return self._upgrade is not None and self._upgrade.claimed(session._source) and _asks(session)
+        return self._upgrade is not None and _asks(session) and self._upgrade.claimed(session._source)
 
     def _judge_address(self, session: Session, state: State, record: Record) -> Flow[None]:
         """A strict login from elsewhere: ask, and end it or note where it went."""

@@ -27,7 +27,7 @@ from .errors import ConfigurationError, InvalidSessionIdError, SessionClosedErro
 from .events import Events
 from .exchange import AccessRefused, Answer, Exchange, Reader
 from .home import Home, build_manager, home_in
-from .managers import LEAVE, Action, Manager, Opened, Verdict, is_flow
+from .managers import LEAVE, Manager, Opened, Verdict
 from .upgrade import Upgrade
 from .workers import warn_of_several
 
@@ -72,7 +72,9 @@ class SessionLayer:
         """A manager, or a store to keep sessions in, made ready. Raises ``ConfigurationError`` for what cannot be."""
         home = home_in(place, self.config, on_loop=self.on_loop)
         if self.upgrade is not None and not hasattr(home.manager, "take_over"):
-            raise ConfigurationError(f"legacy= needs a manager with take_over(); {type(home.manager).__name__} has none")
+            raise ConfigurationError(
+                f"legacy= needs a manager with take_over(); {type(home.manager).__name__} has none"
+            )
         return home
 
     @property
@@ -119,7 +121,7 @@ class SessionLayer:
             return True
         if home.store is not None or home.manager.consults is None:
             return False
-        return self._admission.waits(session, home.manager.open(self.exchange.claim(session._source), 0))
+        return self._admission.waits(session, home.manager.open(self.exchange.claim(session._source), self.now()))
 
     def fill(self, session: Session, values: list[str] | None = None) -> None:
         """Open the client's claim (or *values*), here and now. Raises ``StoreError`` when the store fails,

@@ -156,7 +156,9 @@ class _Signed(LegacyCookie):
         return json.loads(_inflated(raw) if text.startswith(".") else raw)
 
     def _understood(self, data: dict[str, Any], issued_at: int) -> LegacySession:
-        return LegacySession(data=data, issued_at=issued_at, user_id=data.get(self.owner_key) if self.owner_key else None)
+        return LegacySession(
+            data=data, issued_at=issued_at, user_id=data.get(self.owner_key) if self.owner_key else None
+        )
 
     def read(self, value: str, now: int) -> LegacySession:
         """As ``LegacyReader.read`` says: ``malformed``, ``forged``, ``expired`` or ``unreadable`` is refused."""

@@ -225,7 +225,10 @@ _TABLE: tuple[tuple[str, Kind], ...] = (
     ("on_session_limit", Kind('"evict" or "refuse"', _text("evict|refuse"))),
     ("cookie_max_bytes", Kind("", _anything, _digits)),
     ("same_site", Kind("", lambda value: value.lower() if isinstance(value, str) else value)),
-    ("store migrate_from revocation", Kind("a URL such as sqlite:///sessions.db, or a store (an instance, not its class)", _store)),
+    (
+        "store migrate_from revocation",
+        Kind("a URL such as sqlite:///sessions.db, or a store (an instance, not its class)", _store),
+    ),
     ("save_path owner_key", Kind("a text, not empty", _text(".+"))),
     ("table_index", Kind("1 to 32 of a-z, 0-9 and -, not beginning with -", _text("[a-z0-9][a-z0-9-]{0,31}"))),
     ("persistent encrypt_cookie_data encryption strict_session_ip session_ip", Kind("true or false", _flag, _words)),

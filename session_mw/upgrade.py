@@ -18,8 +18,6 @@ import logging
 from collections.abc import Awaitable
 from typing import Any
 
-import msgspec
-
 from .config import SessionConfig
 from .core import codec
 from .core.login import LOGIN_RANDOM_BYTES, new_login, owner_id
@@ -115,9 +113,7 @@ class Upgrade(Exchange):
         named = f"session_mw legacy\0{self._config.table_index}\0{reader.cookie.name}\0{value}".encode()
         return mint(hashlib.shake_256(named).digest(RANDOM_BYTES))
 
-    def _record(
-        self, reader: LegacyReader, found: LegacySession, token: Token, session: Session, now: int
-    ) -> Record:
+    def _record(self, reader: LegacyReader, found: LegacySession, token: Token, session: Session, now: int) -> Record:
         """The session that *found* goes on as. Raises ``LegacyRefused``."""
         config = self._config
         issued = found.issued_at

@@ -25,12 +25,12 @@ MAX_LINES = 500
 # is one module. Under TYPE_CHECKING everything is free.
 PURE = {"core", "settings", "profiles", "config", "errors"}
 FLOWS = PURE | {"managers", "stores.url"}
-LAYER = {"layer", "home", "exchange", "admission", "events", "headers"}  # what every integration shares
+LAYER = {"layer", "home", "exchange", "admission", "upgrade", "events", "headers"}  # what every integration shares
 SHARED = FLOWS | LAYER
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors"},
-    "settings": {"errors", "core.keys", "core.operations"},
+    "settings": {"errors", "core.keys", "core.operations", "legacy"},
     "profiles": {"settings", "errors"},
     "config": {
         "profiles",
@@ -44,8 +44,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "managers": PURE | {"managers"},
     "stores": {"core", "errors", "stores.__init__", "stores.faces", "stores.url"},  # never one another
+    "stores.faces": {"core", "errors", "stores.__init__", "stores.migrating", "stores.url"},
     "stores.url": {"core", "errors", "stores"},
     "legacy": PURE,
+    "upgrade": FLOWS | {"exchange", "legacy"},
     "refusal": {"errors", "exchange"},
     "access": FLOWS | {"exchange", "refusal"},
     "guard": {"access", "errors", "refusal"},
@@ -55,9 +57,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workers": set(),
     "events": PURE,
     "exchange": FLOWS,
-    "admission": FLOWS | {"events", "exchange"},
+    "admission": FLOWS | {"events", "exchange", "upgrade"},
     "home": FLOWS | {"stores.faces"},
-    "layer": FLOWS | {"admission", "events", "exchange", "home", "workers"},
+    "layer": FLOWS | {"admission", "events", "exchange", "home", "upgrade", "workers"},
     "asgi": SHARED | {"websocket"},
     "websocket": SHARED,
     "wsgi": SHARED,
@@ -80,8 +82,8 @@ ANYWHERE = {"msgspec", "typing_extensions"}
 ONLY_IN: dict[str, set[str]] = {
     "anyio": {"layer", "websocket"},
     "cryptography": {"core.keys", "core.seal"},
-    "itsdangerous": {"core.signed", "legacy"},
-    "markupsafe": {"core.tags"},
+    "itsdangerous": {"core.signed"},
+    "markupsafe": {"core.tags", "legacy"},
     "starlette": {"starlette", "fastapi", "testing", "demo"},
     "werkzeug": {"flask", "testing", "demo"},
     "flask": {"flask", "flask_session"},

@@ -42,6 +42,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 DEFAULTS: dict[str, Any] = {
     "secret_key": None,
     "store": None,
+    "migrate_from": None,
     "save_path": None,
     "table_index": "default",
     "cookie_name": "__Host-session",
@@ -79,6 +80,7 @@ DEFAULTS: dict[str, Any] = {
     "autoload": True,
     "websocket_check": 30,
     "store_error_response": 503,
+    "legacy": (),
     "clock": time.time,
 }
 CALLBACKS = ("on_event", "on_ip_changed", "on_open", "on_create", "on_validate", "on_close", "on_destroy")
@@ -155,7 +157,6 @@ def test_configs_compare_by_their_settings() -> None:
         ("keys", "unknown setting 'keys'"),
         ("_given", "unknown setting '_given'"),
         ("zzz", "unknown setting 'zzz'"),
-        ("legacy", "unknown setting 'legacy': it does not exist yet"),
     ],
 )
 def test_unknown_names_are_refused(name: str, message: str) -> None:
@@ -636,7 +637,10 @@ def test_another_prefix_and_the_real_environment(monkeypatch: pytest.MonkeyPatch
             {"COOKIE": '{"nmae": 1}'},
             "unknown variable 'SESSION_MW_COOKIE.nmae'; did you mean 'SESSION_MW_COOKIE_NAME'?",
         ),
-        ({"LEGACY": "x"}, "unknown variable 'SESSION_MW_LEGACY': it does not exist yet"),
+        (
+            {"LEGACY": "x"},
+            "legacy must be a list of readers such as StarletteCookie(secret, until=…) (from",
+        ),
         ({"ENCRYPTION": ""}, "SESSION_MW_ENCRYPTION is empty: unset it, or give it a value"),
         ({"IP_PREFIX": "[24"}, "SESSION_MW_IP_PREFIX begins like JSON, and is none"),
         ({"IP_PREFIX": "[" * 100_000}, "SESSION_MW_IP_PREFIX begins like JSON, and is none"),

@@ -16,7 +16,18 @@ from hmac import compare_digest
 
 import msgspec
 
-__all__ = ["ID_LENGTH", "RANDOM_BYTES", "SECRET_LENGTH", "Token", "digest", "is_id", "matches", "mint", "spent", "split"]
+__all__ = [
+    "ID_LENGTH",
+    "RANDOM_BYTES",
+    "SECRET_LENGTH",
+    "Token",
+    "digest",
+    "is_id",
+    "matches",
+    "mint",
+    "spent",
+    "split",
+]
 
 _ID_BYTES = 18
 _SECRET_BYTES = 33

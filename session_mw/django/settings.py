@@ -70,7 +70,9 @@ def configuration(ours: Any) -> tuple[SessionConfig, frozenset[str]]:
         raise ConfigurationError(
             "owner_key: under Django the login is django.contrib.auth's; take it out of SESSION_MW"
         )
-    whole = config.replace(store=_store(config), save_path=None, migrate_from=None, owner_key=SESSION_KEY, **_times(config), **_cookie())
+    whole = config.replace(
+        store=_store(config), save_path=None, migrate_from=None, owner_key=SESSION_KEY, **_times(config), **_cookie()
+    )
     return whole, config.named
 
 

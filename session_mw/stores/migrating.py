@@ -14,9 +14,12 @@ No step is atomic over two stores, so the order of steps keeps the promises:
 
 It is a flow over (which store, operation), so that it serves stores that are called and stores that are awaited.
 
-What it cannot: ``rotate`` in one step (``can_rotate`` is false: create, then close), and tell apart, for the moment in
-which a move may yet be taken back, the copy from the session. Who writes to the copy in that moment, while a worker
-that does not know the new store saves to the old, has saved beside it: the copy is what goes on. ``purge`` counts a session twice that is due while it moves.
+What it cannot:
+
+* ``rotate`` in one step: ``can_rotate`` is false, so it is create, then close
+* tell the copy from the session in the moment in which a move may yet be taken back: who writes to the copy just then,
+  while somebody else saves to the old store past this one, has written beside it, and the copy is what goes on
+* count exactly: ``purge`` counts a session twice that is due while it moves
 """
 
 from __future__ import annotations
@@ -347,8 +350,8 @@ def _delete_user(user_id: str, except_id: str | None) -> Steps[int]:
         if record.id != except_id and (yield OLD, Delete(record.id, record.version)) is Outcome.DELETED:
             ended.add(record.id)
     rest: int = yield OLD, DeleteUser(user_id, except_id)
-    for id in ended:
-        yield from _take_along(id)
+    for gone in ended:
+        yield from _take_along(gone)
     more: int = yield NEW, DeleteUser(user_id, except_id)
     return len(ended) + rest + more
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import ClassVar
 
-import pytest
-from msgspec import structs
-
-from session_mw.core.operations import Outcome
-from session_mw.errors import ConfigurationError, StoreError
-from session_mw.stores.memory import MemoryStore
-from session_mw.stores.migrating import AsyncMigratingStore, MigratingStore, migrating
+from session_mw.stores.migrating import AsyncMigratingStore, MigratingStore
 from session_mw.stores.sqlite import SQLiteStore
 from session_mw.testing import StoreContract
-from session_mw.testing.contract import new_record
 
 
 class Told(MigratingStore):
