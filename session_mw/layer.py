@@ -335,7 +335,7 @@ class SessionLayer:
             if not state.is_fixed():
                 return False
             state.phase = OVER
-        session._source = None
+        session._source = session._cookies = None
         return True
 
     async def finish(self, session: Session, *, failed: bool) -> None:
@@ -376,7 +376,7 @@ class SessionLayer:
                 state.note("close", self.now(), "error" if failed else "", handle=state.handle)
             if state.events and not self.on_loop:
                 self.events.tell(state)
-        session._source = None
+        session._source = session._cookies = None
 
     def may_write_late(self, session: Session) -> bool:
         """Whether *session* can be written after its response started: only in a store, under an id already known."""
