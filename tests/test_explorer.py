@@ -7,6 +7,7 @@ import itertools
 import pytest
 from msgspec import structs
 
+from session_mw.core import draft as drafting
 from session_mw.core.account import Account
 from session_mw.core.operations import Create, Outcome
 from session_mw.core.state import State
@@ -149,7 +150,7 @@ def keep_everything_at_login(patch):
 
 def merge_whole_storages(patch):
     """After a conflict the last writer wins with all its keys."""
-    patch.setattr(State, "_merged", lambda self, live, *_: {name: dict(data) for name, data in live.items()})
+    patch.setattr(drafting, "_merged", lambda self, live, *_: {name: dict(data) for name, data in live.items()})
 
 
 def do_not_follow(patch):
@@ -179,7 +180,7 @@ def always_changed(patch):
 
 def forget_the_owner_seen(patch):
     """login() without a user keeps whatever owner is stored by then."""
-    owner = State._owner
+    owner = drafting._owner
 
     def blind(self, base, meta):
         seen, self.base = self.base, base
@@ -188,7 +189,7 @@ def forget_the_owner_seen(patch):
         finally:
             self.base = seen
 
-    patch.setattr(State, "_owner", blind)
+    patch.setattr(drafting, "_owner", blind)
 
 
 def closed_records_open(patch):
