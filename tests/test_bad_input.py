@@ -19,6 +19,8 @@ from session_mw import (
     StoreError,
 )
 from session_mw.asgi import SessionMiddleware
+from session_mw.core.event import Event
+from session_mw.stores.filesystem_format import name_of
 from session_mw.stores.memory import MemoryStore
 from session_mw.wsgi import ENVIRON_KEY
 from session_mw.wsgi import SessionMiddleware as WSGIMiddleware
@@ -111,6 +113,41 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     app = Routes(index=lambda s: s.set("n", 1))
     client = Client(SessionMiddleware(app, store=f"sqlite:///{tmp_path / 's.db'}"))
     assert client.get().status == 503
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_a_damaged_file_of_a_session_is_a_fresh_one(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[Event] = []
+    settings: Any = {"store": f"file:///{tmp_path}/s?durable=0", "on_event": events.append}
+    routes = Routes(set=lambda s: s.set("n", 1), index=lambda s: s.get("n"))
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        answer = routes.routes[environ["PATH_INFO"].strip("/") or "index"](environ[ENVIRON_KEY])
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(answer).encode()]
+
+    def browser() -> Any:
+        return (
+            Client(SessionMiddleware(routes, **settings))
+            if kind == "asgi"
+            else WSGIClient(WSGIMiddleware(app, **settings))
+        )
+
+    mine, other = browser(), browser()
+    for client in (mine, other):
+        client.get("/set")
+    id = mine.cookies["__Host-session"].partition(".")[0]  # noqa: A001
+    (file,) = tmp_path.glob(f"s/records-*/{name_of(id)}")
+    file.write_bytes(file.read_bytes()[:40])
+    events.clear()
+    reply = mine.get("/")
+    assert (reply.status, reply.text, reply.cookies) == (200, "None", [])
+    assert [(event.name, event.reason) for event in events] == [("refused", "unknown"), ("close", "")]
+    assert f"{file.name} is damaged" in caplog.text
+    mine.get("/set")
+    assert mine.get("/").text == other.get("/").text == "1"
 
 
 def test_a_session_that_must_be_awaited_says_how() -> None:

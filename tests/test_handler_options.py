@@ -1,4 +1,4 @@
-"""The options that the seed's session handlers have, on every store, through the real middleware."""
+"""The options that the seed's session handlers have, and what damage costs, on every store, through the middleware."""
 
 from __future__ import annotations
 
@@ -254,6 +254,28 @@ def test_a_callback_that_fails_costs_nobody_a_session(site: Site, caplog: pytest
     closed_door = site.begin(on_validate=fails)
     closed_door.cookies = dict(visitor.cookies)
     assert closed_door.visit() == {}, "what decides, and fails, decides against"
+
+
+@every_store()
+def test_a_damaged_record_is_one_event_and_a_fresh_session(site: Site) -> None:
+    alice, phone = site.begin(), Visitor(site)
+    for number, visitor in enumerate((alice, phone)):
+        visitor.visit(logs_in("alice"))
+        visitor.visit(puts(number=number))
+    (id, _), old = alice.token, alice.cookies  # noqa: A001
+    record = site.ask(Load(id))
+    bad = structs.replace(record, payload=b"?" + record.payload, version=record.version + 1)
+    assert site.ask(Save(bad, record.version)) is Outcome.SAVED
+    site.told()
+    assert alice.visit() == {}
+    assert site.told() == ["refused:corrupt", "close"]
+    assert alice.cookies == old, "nothing was written, so no cookie was sent"
+    alice.visit(puts(number=2))
+    assert alice.visit() == {"number": 2}
+    assert alice.token[0] != id
+    assert phone.visit() == {"number": 1}
+    assert {record.id for record in site.ask(ListUser("alice"))} == {id, phone.token[0]}, "the list still works"
+    assert site.ask(Load(id)) == bad, "it is left for whoever wants to look"
 
 
 @every_store()
