@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from asgi_driver import SECRET, Client, Routes
+from servers.database import PASSWORD, QUOTED
+from servers.ports import unused_port
+from store_urls import STORES
 from wsgi_driver import WSGIClient
 
 from session_mw import (
@@ -22,6 +25,7 @@ from session_mw.asgi import SessionMiddleware
 from session_mw.core.event import Event
 from session_mw.stores.filesystem_format import name_of
 from session_mw.stores.memory import MemoryStore
+from session_mw.stores.url import store_from_url
 from session_mw.wsgi import ENVIRON_KEY
 from session_mw.wsgi import SessionMiddleware as WSGIMiddleware
 
@@ -106,6 +110,52 @@ def test_a_store_file_that_cannot_be_written(tmp_path: Path, path: str, caplog: 
     assert (reply.status, reply.cookies) == (503, [])
     assert str(tmp_path) in caplog.text
     assert str(tmp_path) not in reply.text
+
+
+WRONG_SERVERS = {
+    "login": lambda url, port: (
+        url.replace(QUOTED, "hunter2") if QUOTED in url else url.replace("//", "//nobody:hunter2@")
+    ),
+    "port": lambda url, port: url.replace(f":{port}/", f":{unused_port()}/"),
+    "table": lambda url, port: url.replace("&create=1", ""),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_SERVERS)
+@pytest.mark.parametrize("name", ["postgresql", "postgresql+asyncpg", "mariadb", "mysql+asyncmy", "redis"])
+def test_a_server_that_cannot_serve(
+    name: str, wrong: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is let in or logged out; the log says where and what, and shows no user and no password."""
+    if (name, wrong) == ("redis", "table"):
+        return  # it has none
+    port = request.getfixturevalue({"p": "postgres", "m": "mariadb", "r": "redis_server"}[name[0]]).port
+    url = WRONG_SERVERS[wrong](STORES[name].url(request, tmp_path), port)
+    store: Any = store_from_url(url)
+
+    async def visit() -> Any:
+        try:
+            return await Client(SessionMiddleware(Routes(index=lambda s: s.set("n", 1)), store=store)).request()
+        finally:
+            if hasattr(store, "aio"):
+                await store.aio().teardown()
+            closed = store.teardown()
+            if closed is not None:
+                await closed
+
+    reply = asyncio.run(visit())
+    assert (reply.status, reply.cookies) == (503, [])
+    (told,) = {record.exc_info[1] for record in caplog.records if record.exc_info}
+    assert isinstance(told, StoreError)
+    assert "127.0.0.1" in str(told)
+    if wrong == "login":
+        assert "refused the" in str(told) or name == "postgresql"  # libpq tells no code of it
+    if wrong == "table":
+        assert "`session-mw schema` or create=True makes it" in str(told)
+    for hidden in ("hunter2", PASSWORD, QUOTED):
+        assert hidden not in caplog.text + reply.text
+    assert "tester" not in str(told)
+    assert str(told) not in reply.text
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
