@@ -7,7 +7,8 @@ listed, and an entry that leads nowhere is passed over and expires. ``rotate`` w
 Cluster cannot.
 
 Flows are driven by ``run`` and ``arun`` of the core; what they ask is a *line*: it sends commands, brings answers,
-and raises StoreError.
+and raises StoreError. The two calls that every request makes, load and the save of a payload, are one question
+everywhere, so they need no flow: here is what is asked and what the answer means.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from ..errors import StoreError
 from . import redis_scripts as scripts
 from .redis_layout import MARGIN, UNSTORABLE, Keys, decode, encode, stamp, ttl
 
-__all__ = ["Ask", "Calls", "ClusterCalls", "Nodes", "Values"]
+__all__ = ["SAVED", "Ask", "Calls", "ClusterCalls", "Nodes", "Values"]
 
 PAGE = 500  # keys a script of a sweep looks at
 
 _ENDED = (Outcome.GONE, Outcome.CONFLICT, Outcome.DELETED)
-_SAVED = (Outcome.GONE, Outcome.CONFLICT, Outcome.SAVED)
+SAVED = (Outcome.GONE, Outcome.CONFLICT, Outcome.SAVED)
 
 logger = getLogger("session_mw")
 
@@ -82,12 +83,12 @@ class Calls:
 
     # -- one record ---------------------------------------------------------------------------------------------
 
-    def load_command(self, id: str) -> tuple[str, str]:
-        """What ``load`` sends."""
-        return ("GET", self._keys.record(id))
+    def key(self, id: str) -> str:
+        """Whose value ``load`` gets."""
+        return self._keys.record(id)
 
     def loaded(self, id: str, value: bytes | None) -> Record | None:
-        """What ``load`` answers; a value that cannot be read is told and is no record."""
+        """What that value means; one that cannot be read is told and is no record."""
         if value is None:
             return None
         try:
@@ -96,9 +97,10 @@ class Calls:
             logger.warning("%s: the record of session %s… cannot be read: %s", self._where, id[:6], error)
             return None
 
-    def load(self, id: str) -> Flow[Record | None]:
-        value = yield Ask(self.load_command(id), reads=True)
-        return self.loaded(id, value)
+    def save_payload(self, record: Record, expected_version: int) -> Ask:
+        """What ``save`` with *payload_only* asks; ``SAVED`` tells what the answer means."""
+        arguments = (self._stamp(expected_version), self._value(record))
+        return Ask(scripts.SAVE_PAYLOAD.call((self._keys.record(record.id),), *arguments))
 
     def create(self, record: Record) -> Flow[bool]:
         value, key, seconds = self._value(record), self._keys.record(record.id), _life(record)
@@ -112,17 +114,11 @@ class Calls:
         answer = yield Ask(("SET", key, value, "NX", "EX", seconds))
         return answer is not None
 
-    def save(self, record: Record, expected_version: int, payload_only: bool) -> Flow[Outcome]:
+    def save(self, record: Record, expected_version: int) -> Flow[Outcome]:
         value, key, seen = self._value(record), self._keys.record(record.id), self._stamp(expected_version)
-        if payload_only:
-            done: int = yield Ask(scripts.SAVE_PAYLOAD.call((key,), seen, value))
-            return _SAVED[done]
-        return (yield from self._save(record, key, seen, value))
-
-    def _save(self, record: Record, key: str, seen: bytes, value: bytes) -> Flow[Outcome]:
         keys = (key,) if record.user_id is None else (key, self._keys.user(record.user_id))
         done: int = yield Ask(scripts.SAVE.call(keys, seen, value, _life(record), record.id, self._index_head))
-        return _SAVED[done]
+        return SAVED[done]
 
     def touch(self, id: str, last_activity: int, expires_at: int) -> Flow[bool]:
         arguments = (expires_at, last_activity, ttl(expires_at, last_activity), id, self._index_head)
@@ -148,7 +144,7 @@ class Calls:
         new = (self._value(record), _life(record), record.id)
         arguments = (self._stamp(expected_version), *new, old_id, self._index_head, until, successor or "")
         done: int = yield Ask(scripts.ROTATE.call(keys, *arguments))
-        return _SAVED[done]
+        return SAVED[done]
 
     def _value(self, record: Record) -> bytes:
         try:
@@ -234,10 +230,11 @@ class ClusterCalls(Calls):
         yield from self._enlist(record)
         return (yield from self._set(self._keys.record(record.id), value, _life(record)))
 
-    def _save(self, record: Record, key: str, seen: bytes, value: bytes) -> Flow[Outcome]:
+    def save(self, record: Record, expected_version: int) -> Flow[Outcome]:
+        value, key, seen = self._value(record), self._keys.record(record.id), self._stamp(expected_version)
         yield from self._enlist(record)
         done: int = yield Ask(scripts.SAVE.call((key,), seen, value, _life(record), record.id, ""))
-        return _SAVED[done]
+        return SAVED[done]
 
     def _enlist(self, record: Record) -> Flow[None]:
         """No touch will move the entry, so it stays until the absolute deadline."""

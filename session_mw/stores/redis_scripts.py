@@ -89,10 +89,12 @@ CREATE = _script(
 
 SAVE_PAYLOAD = _script(
     """
-    local h = redis.call('GETRANGE', KEYS[1], 0, 23)
-    if string.sub(h, 1, 8) ~= ARGV[1] then return string.byte(h) == 1 and 1 or 0 end
-    local value = string.sub(ARGV[2], 1, 8) .. string.sub(h, 9) .. string.sub(ARGV[2], 25)
-    redis.call('SET', KEYS[1], value, 'KEEPTTL')
+    local call, sub, key, value = redis.call, string.sub, KEYS[1], ARGV[2]
+    local h = call('GETRANGE', key, 0, 23)
+    if sub(h, 1, 8) ~= ARGV[1] then return string.byte(h) == 1 and 1 or 0 end
+    local times = sub(h, 9)
+    if times ~= sub(value, 9, 24) then value = sub(value, 1, 8) .. times .. sub(value, 25) end
+    call('SET', key, value, 'KEEPTTL')
     return 2
     """
 )
