@@ -18,6 +18,7 @@ from ..core.operations import AsyncStore, Outcome
 from ..core.record import Record
 from ..core.runners import arun, run
 from ..errors import ConfigurationError
+from . import StoreStats
 from .faces import on_threads
 from .redis_async import Batched, ClusteredAwaited
 from .redis_calls import SAVED, Calls, ClusterCalls
@@ -164,6 +165,17 @@ class RedisStore:
     def purge(self, now: int, limit: int) -> int:
         return run(self._calls.purge(now, limit), self._line)
 
+    def stats(self, now: int) -> StoreStats:
+        """What is kept, as of *now*, page by page, so that nobody waits; ``expired`` is dropped within minutes.
+
+        A record that comes or goes meanwhile may be missed, or count twice. Raises StoreError.
+        """
+        return run(self._calls.stats(now), self._line)
+
+    def count_expired(self, now: int) -> int:
+        """How many records ``purge`` would remove: none at present. Raises StoreError."""
+        return run(self._calls.count_expired(now), self._line)
+
     def initialize(self) -> None:
         """Reach every server, load the scripts, and warn when a full server would drop sessions. Raises StoreError."""
         run(self._calls.initialize(), self._line)
@@ -243,6 +255,14 @@ class AsyncRedisStore:
 
     async def purge(self, now: int, limit: int) -> int:
         return await arun(self._calls.purge(now, limit), self._line)
+
+    async def stats(self, now: int) -> StoreStats:
+        """As ``RedisStore.stats``. Raises StoreError."""
+        return await arun(self._calls.stats(now), self._line)
+
+    async def count_expired(self, now: int) -> int:
+        """As ``RedisStore.count_expired``. Raises StoreError."""
+        return await arun(self._calls.count_expired(now), self._line)
 
     async def initialize(self) -> None:
         """As ``RedisStore.initialize``. Raises StoreError."""

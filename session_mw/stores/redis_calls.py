@@ -16,11 +16,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from logging import getLogger
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.operations import Flow, Operation, Outcome
 from ..core.record import Record
 from ..errors import StoreError
+from . import StoreStats
 from . import redis_scripts as scripts
 from .redis_layout import MARGIN, UNSTORABLE, Keys, decode, encode, stamp, ttl
 
@@ -61,6 +62,15 @@ class Values(Operation, frozen=True, gc=False):
         return store.values(self.keys)
 
 
+class _Sweep(NamedTuple):
+    """Where a purge had enough: a cursor of the server's, which stays good while the set changes."""
+
+    names: list[str]  # of the servers
+    judged: int  # the earliest time that what was passed was judged by
+    place: int
+    cursor: int
+
+
 def _unstorable(error: Exception) -> StoreError:
     return StoreError(f"a value that the Redis layout cannot hold ({type(error).__name__})")
 
@@ -79,6 +89,7 @@ class Calls:
         self._where = where
         self._clock = clock
         self._index_head = keys.user_head
+        self._sweep: _Sweep | None = None
         self._warned = False
 
     # -- one record ---------------------------------------------------------------------------------------------
@@ -180,20 +191,74 @@ class Calls:
     # -- all ----------------------------------------------------------------------------------------------------
 
     def purge(self, now: int, limit: int) -> Flow[int]:
-        """Nothing for the present, whose end the server brings about; any other *now* sweeps, page by page."""
+        """Nothing for the present, whose end the server brings about; any other *now* sweeps, page by page.
+
+        A call goes on where the one before had enough, so that all of them together look at each key once.
+        """
         if abs(now - self._clock()) <= MARGIN:
             return 0
-        keys, count = self._keys, 0
-        for node in (yield Nodes()):
-            cursor: bytes | int = 0
-            while count < limit:
-                heads = (keys.record_head, self._index_head)
-                command = scripts.PURGE.call((), cursor, keys.pattern, PAGE, now, limit - count, *heads)
-                cursor, purged = yield Ask(command, node=node)
-                count += purged
-                if not int(cursor):
-                    break
+        nodes = list((yield Nodes()))
+        names = [getattr(node, "name", "") for node in nodes]
+        sweep = self._sweep
+        if sweep is None or sweep.names != names:
+            sweep = _Sweep(names, now, 0, 0)
+        count = 0
+        judged, place, cursor = min(sweep.judged, now), sweep.place, sweep.cursor
+        heads = (self._keys.record_head, self._index_head)
+        while place < len(nodes):
+            command = scripts.PURGE.call((), cursor, self._keys.pattern, PAGE, now, limit - count, *heads)
+            then, purged = yield Ask(command, node=nodes[place])
+            count += int(purged)
+            if count >= limit:  # this page may have more
+                self._sweep = _Sweep(names, judged, place, cursor)
+                return count
+            cursor = int(then)
+            if not cursor:
+                place += 1
+                if place == len(nodes) and judged < now:  # what was seen by an earlier time may be over by this one
+                    place, judged = 0, now
+        self._sweep = None
         return count
+
+    def count_expired(self, now: int) -> Flow[int]:
+        """What ``purge`` would remove."""
+        if abs(now - self._clock()) <= MARGIN:
+            return 0
+        count = 0
+        for node in (yield Nodes()):
+            cursor: Any = 0
+            while cursor is not None:
+                cursor, found = yield from self._page(scripts.COUNT, node, cursor, now)
+                count += found[0]
+        return count
+
+    def stats(self, now: int) -> Flow[StoreStats]:
+        live = expired = closed = size = 0
+        created: list[int] = []
+        users: set[bytes] = set()
+        for node in (yield Nodes()):
+            cursor: Any = 0
+            while cursor is not None:
+                cursor, found = yield from self._page(scripts.STATS, node, cursor, now)
+                live, expired, closed, size = (
+                    a + b for a, b in zip((live, expired, closed, size), found, strict=False)
+                )
+                created += [one for one in found[4:6] if one is not None]
+                users.update(found[6])
+        return StoreStats(
+            live=live,
+            expired=expired,
+            closed=closed,
+            users=len(users),
+            oldest=min(created, default=None),
+            newest=max(created, default=None),
+            payload_bytes=size,
+        )
+
+    def _page(self, script: scripts.Script, node: Any, cursor: int, now: int) -> Flow[tuple[int | None, list[Any]]]:
+        """What *script* finds on a page, and where the next one begins, if there is one."""
+        then, *found = yield Ask(script.call((), cursor, self._keys.pattern, PAGE, now), reads=True, node=node)
+        return int(then) or None, found
 
     def initialize(self) -> Flow[None]:
         """Ask every server whether it is there, teach it the scripts, and look at what it does when it is full."""
