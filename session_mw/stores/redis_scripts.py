@@ -297,9 +297,12 @@ STATS = _script(
       elseif kind == 129 then
         closed = closed + 1
       else
-        local at, created = item(value, 29 + digest + user)
+        local body = 28 + digest + user
+        local at, created = item(value, body + 1)
         local payload
-        for _ = 2, 6 do at, payload = item(value, at) end
+        at = item(value, at)
+        at, payload = item(value, at)
+        for _ = 4, string.byte(value, body) - 144 do at = item(value, at) end
         if at ~= #value + 1 then return end
         bytes, live = bytes + payload, live + 1
         if not oldest or created < oldest then oldest = created end
@@ -320,4 +323,4 @@ STATS = _script(
 )
 """No KEYS. ARGV cursor, pattern, page size, now. Answers the next cursor, live, expired and closed records, bytes of
 payload, the first and last created_at or nothing, and the owners of live records. A live record that is damaged counts
-nowhere. ``item`` passes over one item of MessagePack, as far as bodies have them; the server's own reader knows no bin."""
+nowhere. ``item`` passes over one item of MessagePack, as far as bodies have them; the server's reader knows no bin."""
