@@ -190,6 +190,18 @@ def grow(
     return Growth(rows, small, large, ratios, purged, max(calls), sum(calls) * 1e3 / max(1, purged), bytes_each)
 
 
+def _alone(url: str, weigh: Callable[[], float], count: int = 10_000) -> float:
+    """Bytes of the example's session without an owner."""
+    store = store_from_url(url)
+    store.initialize()
+    before = weigh()
+    for record in sessions(count, random.Random(7)):
+        store.create(structs.replace(record, user_id=None))
+    each = (weigh() - before) / count
+    store.teardown()
+    return each
+
+
 def _silent(text: str) -> None:
     return None
 
@@ -234,6 +246,9 @@ def main(arguments: list[str] | None = None) -> int:
 
         with running("redis-server") as path:
             grown = measured(f"unix://{path}?table_index=rows{{rows}}", lambda: used_memory(path))
+        print(f"{grown.bytes_each:.0f} bytes a session with its share of the owner's index")
+        with running("redis-server") as path:
+            grown = grown._replace(bytes_each=_alone(f"unix://{path}", lambda: used_memory(path)))
     elif asked.store:
         grown = measured(asked.store)
     else:
