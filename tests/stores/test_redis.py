@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ import httpx
 import pytest
 import redis
 import redis.asyncio
+from cli_driver import run
 from msgspec import structs
 from werkzeug.test import Client
 
@@ -654,6 +656,21 @@ def test_what_is_kept_is_counted(request, monkeypatch, clustered):
             await awaited.teardown()
 
     assert asyncio.run(awaits(store.aio())) == (told, 20)
+
+
+def test_the_command_line_tells_the_counts(redis_server, redis_cluster):
+    for url in (redis_server.url, redis_cluster.url):
+        url = f"{url}?table_index={next(INDEXES)}"
+        store = RedisStore(url.partition("?")[0], table_index=url.rpartition("=")[2])
+        long = {"expires_at": 2**32, "absolute_expires_at": 2**32}
+        for user in ("alice", "alice", None):
+            store.create(new_record(user_id=user, payload=b"x" * 7, **long))
+        store.teardown()
+        done = run("stats", "--store", url, "--json")
+        told = json.loads(done.stdout)
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert (told["live"], told["expired"], told["users"], told["payload_bytes"]) == (3, 0, 1, 21)
+        assert run("cleanup", "--dry-run", "--store", url).stdout == "Would delete 0 records.\n"
 
 
 def test_counting_leaves_out_what_is_damaged_and_what_is_not_ours(store, client):
