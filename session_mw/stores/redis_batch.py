@@ -190,7 +190,9 @@ class Batcher:
         wait: _Wait | None = None
         while True:
             if self._queue and not demoted and len(under_way) < BATCH and not (alone and under_way):
-                wait = await self._send(connection)
+                taken = self._take()
+                wait = taken[-1] if isinstance(taken[-1], _Wait) else None
+                await connection.send_packed_command(b"".join([one.command for one in taken]))
             if not under_way:
                 break
             value = await _read(connection)
@@ -208,23 +210,21 @@ class Batcher:
         if demoted:  # the next one may lead to the new primary
             await self._hang_up()
 
-    async def _send(self, connection: Any) -> _Wait | None:
-        """Send what waits, as far as there is room; what its writes are held for, if for anything."""
-        under_way, wait = self._under_way, None
+    def _take(self) -> list[_Sent]:
+        """What waits, as far as there is room, as what is to be sent; from now on it is under way."""
+        under_way = self._under_way
         room = BATCH - len(under_way)
-        sent = _parcels(self._queue[:room])
+        taken = _parcels(self._queue[:room])
         del self._queue[:room]
-        if self._replicas is not None and not all(one.reads for one in sent):
-            wait = _Wait(self._replicas)
-            sent.append(wait)
+        if self._replicas is not None and not all(one.reads for one in taken):
+            taken.append(_Wait(self._replicas))
         due = self._limit.from_now()
-        for one in sent:
+        for one in taken:
             one.due = due
         if not under_way:
             self._limit.due = due
-        under_way.extend(sent)
-        await connection.send_packed_command(b"".join([one.command for one in sent]))
-        return wait
+        under_way.extend(taken)
+        return taken
 
     async def _ready(self) -> Any:
         """The connection, connected."""

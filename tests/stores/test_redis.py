@@ -730,7 +730,7 @@ async def opened_and_closed(awaited):
 def test_a_user_who_may_do_little_is_enough(new_redis, caplog):
     server = new_redis("maxmemory-policy allkeys-lru")
     allowed = (
-        "+get +set +getrange +setrange +exists +expire +pttl +ttl +time +unlink +zadd +zrange +zrem "
+        "+get +mget +set +getrange +setrange +exists +expire +pttl +ttl +time +unlink +zadd +zrange +zrem "
         "+zremrangebyscore +eval +evalsha +script|load +ping"
     )
     with server.client() as client:
@@ -740,6 +740,14 @@ def test_a_user_who_may_do_little_is_enough(new_redis, caplog):
     assert messages(caplog) == [], "INFO is forbidden, so nothing is known"
     record = made(new_record(), store)
     store.rotate(new_record(), record.id, 1, until=NOW + 60)
+
+    async def two(awaited):
+        try:
+            return await asyncio.gather(*(awaited.load(record.id) for _ in range(2)))
+        finally:
+            await awaited.teardown()
+
+    assert len(asyncio.run(two(store.aio()))) == 2
     store.teardown()
     other = RedisStore(f"redis://web:pw@127.0.0.1:{server.port}/0", table_index="other")
     with pytest.raises(StoreError, match="does not let this user do that") as caught:
