@@ -6,8 +6,8 @@ Decided here:
   meanwhile need not wait for the last of them: whenever an answer is there, what has come since is sent after it, so
   that server and client work at the same time. At most ``BATCH`` commands are under way. One time limit for a
   piece, since a limit for each command would cost more than the command.
-* Loads of one piece are one ``MGET``, whose answer costs the client as much to read as that of one ``GET``. They go
-  first: all in a piece fell due at once, so no one can tell.
+* Loads in a row are one ``MGET``, whose answer costs the client as much to read as that of one ``GET``. Everything is
+  done in the order in which it was asked.
 * An error of the server belongs to its command. A connection that breaks fails all that was on its way: what only
   reads is sent once more on a new one; for a write nobody can know whether it was made. What was not sent yet goes on,
   unless no connection can be had at all.
@@ -105,14 +105,29 @@ class _Wait:
 _Sent = _Waiting | _Loads | _Wait
 
 
+def _asked(loads: list[_Waiting]) -> _Sent:
+    """One command for all of *loads*."""
+    if len(loads) > 1:
+        return _Loads(loads)
+    loads[0].command = pack(("GET", loads[0].key))
+    return loads[0]
+
+
 def _parcels(piece: list[_Waiting]) -> list[_Sent]:
     """What is sent for *piece*, an answer each."""
-    loads = [waiting for waiting in piece if waiting.key is not None]
-    if len(loads) > 1:
-        return [_Loads(loads), *(waiting for waiting in piece if waiting.key is None)]
-    for waiting in loads:
-        waiting.command = pack(("GET", waiting.key))
-    return list(piece)
+    parcels: list[_Sent] = []
+    row: list[_Waiting] = []
+    for waiting in piece:
+        if waiting.key is not None:
+            row.append(waiting)
+            continue
+        if row:
+            parcels.append(_asked(row))
+            row = []
+        parcels.append(waiting)
+    if row:
+        parcels.append(_asked(row))
+    return parcels
 
 
 class Batcher:
@@ -170,7 +185,7 @@ class Batcher:
                     await self._exchange(connection)
             except Exception as error:
                 await self._hang_up()
-                self._broke(error, connected=connected)
+                self._broke(error, for_all=not connected or not self._under_way)
             except BaseException:  # the loop is being shut down
                 await self._hang_up()
                 raise
@@ -247,8 +262,8 @@ class Batcher:
         self._under_way.clear()
         return left
 
-    def _broke(self, error: Exception, *, connected: bool) -> None:
-        """What becomes of those who were not answered."""
+    def _broke(self, error: Exception, *, for_all: bool) -> None:
+        """What becomes of those who were not answered; *for_all*: the rest would only wait for the same."""
         again = []
         for waiting in self._left():
             if waiting.again and isinstance(error, BROKEN):
@@ -256,7 +271,7 @@ class Batcher:
                 again.append(waiting)
             else:
                 waiting.answer(error)
-        if not connected:  # the rest would only wait for the same
+        if for_all:
             for waiting in self._queue:
                 waiting.answer(error)
             self._queue.clear()

@@ -103,6 +103,15 @@ async def test_loads_of_one_tick_are_one_question(store, client):
     assert (counts["cmdstat_mget"], counts["cmdstat_get"]) == (1, 1)
 
 
+async def test_what_is_asked_in_one_tick_is_done_in_that_order(store):
+    record = await made(store)
+    loads = [store.load(record.id), store.load("n" * 24)]
+    touch = store.touch(record.id, NOW + 60, NOW + 7260)
+    answers = await asyncio.gather(*loads, touch, store.load(record.id), store.load(record.id), store.delete(record.id))
+    touched = structs.replace(record, last_activity=NOW + 60, expires_at=NOW + 7260)
+    assert answers == [record, None, True, touched, touched, Outcome.DELETED]
+
+
 async def test_an_id_that_is_no_text_is_not_everybodys_fault(store):
     record = await made(store)
     good, bad = await asyncio.gather(store.load(record.id), store.load("\udc80"), return_exceptions=True)
