@@ -13,6 +13,7 @@ from session_mw.core.login import new_login
 from session_mw.core.payload import EMPTY_META, Meta, join, read_meta, split, write_meta
 from session_mw.core.record import Record
 from session_mw.core.state import State
+from session_mw.core.wishes import NOTHING
 from session_mw.errors import SessionSerializationError, StoreError
 
 NOW = 1000
@@ -75,14 +76,14 @@ def test_logins_attempts_and_other_storages_keep_an_empty_session(meta: Meta) ->
 def test_what_is_left_of_nobody_is_nothing() -> None:
     assert draft(opened(record(meta=Meta(former="f", persistent=True, ip="192.0.2.1")), NOW), {}) is None
     state = opened(record(), NOW)
-    state.lifetime = 50
+    state.wishing().lifetime = 50
     assert draft(state, {}).lifetime == 50
 
 
 def test_a_lifetime_shortens_and_lengthens() -> None:
     for seconds, until in ((20, NOW + 20), (400, NOW + 400), (500, NOW + 500), (None, NOW + 100)):
         state = opened(record(lifetime=300, expires_at=NOW + 300), NOW)
-        state.lifetime = seconds
+        state.wishing().lifetime = seconds
         kept = draft(state, {"a": 1})
         assert (kept.lifetime, kept.expires_at) == (seconds, until)
 
@@ -90,21 +91,23 @@ def test_a_lifetime_shortens_and_lengthens() -> None:
 def test_wishes_are_taken_back_by_a_commit_and_by_a_wipe() -> None:
     state = opened(record(meta=Meta(attempts={"global": 1})), NOW)
     assert not state.wishes()
-    state.attempts, state.rotating, state.persistent = {"global": (False, 1)}, True, True
+    wish = state.wishing()
+    wish.attempts, wish.rotating, wish.persistent = {"global": (False, 1)}, True, True
     assert state.wishes()
     state.rebase(record())
-    assert (state.wishes(), state.persistent, state.is_persistent()) == (False, None, False)
-    state.attempts = {"global": (False, 1)}
+    assert (state.wishes(), state.wish, state.is_persistent()) == (False, NOTHING, False)
+    state.wishing().attempts = {"global": (False, 1)}
     state.queue = (("global", "a", 1),)
     state.wipe()
-    assert (state.attempts, state.queue, state.kept(), state.user_id()) == ({}, (), EMPTY_META, None)
+    assert (state.wish.attempts, state.queue, state.kept(), state.user_id()) == ({}, (), EMPTY_META, None)
     assert state.stored_items("global") == {}
 
 
 def test_a_record_names_the_address_of_a_login_that_lasts() -> None:
     login = new_login(NOW, b"r" * 36, "192.0.2.1", "agent", bound=False)
     state = State(NOW)
-    state.logins, state.logged_in = {"global": login}, login
+    wish = state.wishing()
+    wish.logins, wish.logged_in = {"global": login}, login
     kept = draft(state, {"a": 1}, token=TOKEN)
     assert (kept.login_ip, kept.login_user_agent) == ("192.0.2.1", "agent")
     state.wipe()
@@ -114,31 +117,35 @@ def test_a_record_names_the_address_of_a_login_that_lasts() -> None:
 
 def test_a_commit_leaves_no_wish() -> None:
     state, fresh = opened(record(), NOW), State(NOW)
-    wishes = ("attempts", "cleared", "destroyed", "grace", "lifetime", "logged_in", "logins", "owner", "persistent")
-    wishes += ("released", "replays", "rotating", "wiped", "encoded", "original", "rest", "meta", "loaded")
-    for name in wishes:
+    state.wishing().rotating = True
+    data = ("encoded", "original", "rest", "meta", "loaded")
+    for name in data:
         setattr(state, name, object())
     state.rebase(None)
-    assert all(getattr(state, name) is getattr(fresh, name) for name in wishes)
+    assert state.wish is fresh.wish is NOTHING
+    assert all(getattr(state, name) is getattr(fresh, name) for name in data)
 
 
 def test_the_owner() -> None:
     state = opened(record(user_id="ann", meta=Meta(logins={"global": LOGIN})), NOW)
     assert (state.user_id(), state.last_owner()) == ("ann", "ann")
-    state.logins, state.released = {"global": None}, True
+    wish = state.wishing()
+    wish.logins, wish.released = {"global": None}, True
     assert (state.user_id(), state.last_owner()) == (None, "ann")
     kept = draft(state, {"a": 1})
     assert kept.user_id is None
     assert read_meta(split(kept.payload)[1]).former
     back = opened(kept, NOW)
-    back.owner, back.logins = "ann", {"global": LOGIN}
+    wish = back.wishing()
+    wish.owner, wish.logins = "ann", {"global": LOGIN}
     again = draft(back, {"a": 1})
     assert (again.user_id, read_meta(split(again.payload)[1]).former) == ("ann", "")
 
 
 def test_a_release_gives_way_to_a_login_made_meanwhile() -> None:
     state = opened(record(user_id="ann", meta=Meta(logins={"global": LOGIN})), NOW)
-    state.logins, state.released = {"global": None}, True
+    wish = state.wishing()
+    wish.logins, wish.released = {"global": None}, True
     newer = record(user_id="ann", version=9, meta=Meta(logins={"global": LOGIN, "admin": LOGIN}))
     kept = draft(state, {"a": 1}, base=newer)
     assert (kept.user_id, list(read_meta(split(kept.payload)[1]).logins)) == ("ann", ["admin"])
@@ -160,7 +167,7 @@ def test_other_storages() -> None:
     state = opened(record(meta=Meta(storages={"x": msgspec.Raw(b'{"a":1}'), "y": msgspec.Raw(b'{"b":1}')})), NOW)
     assert state.storage_names() == ["global", "x", "y"]
     state.others = {"x": {}, "z": {"c": 1}}
-    state.cleared = frozenset({"x"})
+    state.wishing().cleared = frozenset({"x"})
     kept = draft(state, {"a": 1})
     storages = {name: bytes(raw) for name, raw in read_meta(split(kept.payload)[1]).storages.items()}
     assert storages == {"y": b'{"b":1}', "z": b'{"c":1}'}
@@ -168,8 +175,9 @@ def test_other_storages() -> None:
 
 def test_paths_begin_with_the_storage() -> None:
     state = opened(record(), NOW)
+    state.others = {"admin": {"x": [object()]}}
     with pytest.raises(SessionSerializationError) as refused:
-        state.changed({"global": {"a": 1}, "admin": {"x": [object()]}})
+        state.changed({"global": {"a": 1}, **state.others})
     assert refused.value.path == "admin['x'][0]"
 
 
