@@ -319,4 +319,7 @@ def test_growth_says_what_is_over_its_budget():
     assert len(grown.missed) == 2
     assert "load: 3.00 times as dear" in grown.missed[0]
     assert "60 ms" in grown.missed[1]
-    assert growth.Growth((10, 20), {"load": 1.0}, {"load": 2.0}, {"load": 2.0}, 2, 40.0, 1.0).missed == []
+    good = growth.Growth((10, 20), {"load": 1.0}, {"load": 2.0}, {"load": 2.0}, 2, 40.0, 1.0)
+    assert good.missed == []
+    assert good._replace(bytes_each=700).missed == []
+    assert good._replace(bytes_each=701.0).missed == ["701 bytes a session, allowed 700"]
