@@ -18,9 +18,10 @@ from .core.session import Session, bind_session, release_session
 from .errors import StoreError
 from .exchange import AccessRefused, unavailable
 from .headers import ASGI_HEADERS
-from .layer import SessionLayer, check_single, shielded
+from .layer import SessionLayer, check_single
 from .managers import LEAVE, Manager, Verdict
 from .settings import Settings
+from .shield import shielded
 
 __all__ = ["ScopeReader", "SessionMiddleware"]
 

@@ -28,9 +28,10 @@ from .events import Events
 from .exchange import AccessRefused, Answer, Exchange, Reader
 from .home import Home, build_manager, home_in
 from .managers import LEAVE, Manager, Opened, Verdict, is_flow
+from .shield import shielded
 from .workers import warn_of_several
 
-__all__ = ["SessionLayer", "check_single", "shielded"]
+__all__ = ["SessionLayer", "check_single"]
 
 logger = logging.getLogger("session_mw")
 T = TypeVar("T")
@@ -402,16 +403,6 @@ class SessionLayer:
         """Raises ``ConfigurationError`` for a client-kept session without ``revocation``."""
         if session._home.manager.consults is None:
             raise ConfigurationError("nothing is kept on the server; add store=, or revocation= to end sealed cookies")
-
-
-async def shielded(work: Awaitable[T]) -> T:
-    """*work*, to its end: a client that goes away does not leave it half-done."""
-    from anyio import CancelScope  # loaded only where it is used
-
-    result: Any = None  # for type checkers: a cancel scope might swallow what happens inside
-    with CancelScope(shield=True):
-        result = await work
-    return cast("T", result)
 
 
 def check_single(outer: object, session: Session) -> None:

@@ -21,6 +21,7 @@ from .errors import ConfigurationError
 from .events import Events
 from .managers.service import Outside, ServiceFlows, WatchedOutside
 from .settings import Settings
+from .shield import outlasting
 from .stores.faces import is_awaited, loop_faces, require_sync, store_of
 
 __all__ = ["AsyncSessionService", "SessionService"]
@@ -297,9 +298,7 @@ class AsyncSessionService(_Face):
 
     async def _do_whole(self, flow: Callable[Concatenate[State, P], Flow[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """``_do`` for what takes more than one step to be whole: whoever cancels it waits for its end."""
-        from .shield import shielded  # loads asyncio
-
-        return await shielded(self._do(flow, *args, **kwargs))
+        return await outlasting(self._do(flow, *args, **kwargs))
 
     async def initialize(self) -> None:
         await self._store.initialize()

@@ -1,35 +1,50 @@
-"""shielded: work that is to end whole, whoever gives up waiting for it.
+"""Work that is to end whole, whoever gives up waiting for it.
 
 Decided here: the canceller waits. The work goes on to its end, and only then is the cancellation heard: so nothing is
-carried on behind anybody's back, and a store is not torn down under it. Both kinds are held off: that of a cancel
-scope (anyio, trio), and that of an asyncio task, which heeds no scope.
+carried on behind anybody's back, and a store is not torn down under it.
+
+* ``shielded`` holds off a cancel scope (anyio, trio), as a client that goes away cancels. It costs next to nothing.
+* ``outlasting`` also holds off the ``cancel()`` of an asyncio task, which heeds no scope, at the price of a task: for
+  work of several steps.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-__all__ = ["shielded"]
+if TYPE_CHECKING:
+    import asyncio  # loaded only where it is used
+
+__all__ = ["outlasting", "shielded"]
 
 T = TypeVar("T")
 
 
-async def shielded(work: Coroutine[Any, Any, T]) -> T:
-    """*work*, to its end; then what it returned or raised, or the cancellation that came meanwhile."""
+async def shielded(work: Awaitable[T]) -> T:
+    """*work*, to its end."""
     from anyio import CancelScope  # loaded only where it is used
 
+    result: Any = None  # for type checkers: a cancel scope might swallow what happens inside
     with CancelScope(shield=True):
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:  # another event loop, where a scope is all there is
-            return await work
-        return await _outlast(asyncio.ensure_future(work))
-    raise AssertionError  # for type checkers: a cancel scope might swallow what happens inside
+        result = await work
+    return cast("T", result)
+
+
+async def outlasting(work: Coroutine[Any, Any, T]) -> T:
+    """*work*, to its end; then what it returned or raised, or the cancellation that came meanwhile."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # another event loop, where a scope is all there is
+        return await shielded(work)
+    return await shielded(_outlast(asyncio.ensure_future(work)))
 
 
 async def _outlast(task: asyncio.Future[T]) -> T:
+    import asyncio
+
     heard: asyncio.CancelledError | None = None
     while not task.done():
         try:

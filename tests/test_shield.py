@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from session_mw import shield
-from session_mw.shield import shielded
+from session_mw.shield import outlasting, shielded
 
 
 class Work:
@@ -42,9 +40,9 @@ def test_it_returns_and_raises_what_the_work_does() -> None:
             work.go.set()
             if outcome is broken:
                 with pytest.raises(LookupError, match="of the work"):
-                    await shielded(work.run())
+                    await outlasting(work.run())
             else:
-                assert await shielded(work.run()) == 7
+                assert await outlasting(work.run()) == 7
 
     asyncio.run(story())
 
@@ -54,7 +52,7 @@ def test_it_returns_and_raises_what_the_work_does() -> None:
 def test_a_cancelled_task_has_done_its_work(outcome: Callable[[], Any], times: int) -> None:
     async def story() -> None:
         work = Work(outcome)
-        task = asyncio.ensure_future(shielded(work.run()))
+        task = asyncio.ensure_future(outlasting(work.run()))
         await work.begun.wait()
         for _ in range(times):
             task.cancel()
@@ -68,13 +66,14 @@ def test_a_cancelled_task_has_done_its_work(outcome: Callable[[], Any], times: i
     asyncio.run(story())
 
 
-def test_a_cancelled_scope_too() -> None:
+@pytest.mark.parametrize("kept_from", [shielded, outlasting])
+def test_a_cancelled_scope_too(kept_from: Any) -> None:
     async def story() -> None:
         work = Work(lambda: 7)
         after: list[str] = []
 
         async def wait() -> None:
-            await shielded(work.run())
+            await kept_from(work.run())
             await anyio.lowlevel.checkpoint()
             after.append("never")
 
@@ -103,7 +102,7 @@ def test_a_limit_of_time_is_told_when_the_work_is_done() -> None:
         async def in_time() -> None:
             async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as tasks:
                 tasks.create_task(meanwhile(limit))
-                await shielded(work.run())
+                await outlasting(work.run())
 
         with pytest.raises(TimeoutError):
             await in_time()
@@ -116,11 +115,11 @@ def test_where_no_asyncio_runs_a_scope_is_all_there_is(monkeypatch: pytest.Monke
     def nobody() -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(shield, "asyncio", SimpleNamespace(get_running_loop=nobody))
-
     async def story() -> None:
         work = Work(lambda: 7)
         work.go.set()
-        assert await shielded(work.run()) == 7
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(asyncio, "get_running_loop", nobody)
+            assert await outlasting(work.run()) == 7
 
     asyncio.run(story())

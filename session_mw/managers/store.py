@@ -256,7 +256,8 @@ class StoreManager:
             if newer is None and base is not None and not state.wish.logged_in:
                 state.drop(now, "gone")
                 return LEAVE
-            moved = newer is not None and base is not None and newer.id != base.id  # somebody else has just rotated it
+            # somebody else has just rotated it, or issued another token
+            moved = newer is not None and base is not None and (newer.id, newer.digest) != (base.id, base.digest)
             if newer is not None and moved and not (state.wish.logged_in or state.wish.wiped):
                 state.token = None
                 return (yield from self._save(state, live, newer, now, random, early))

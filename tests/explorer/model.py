@@ -137,7 +137,7 @@ class Model:
             return
         before = self.sessions[here]
         after = kind.effect(before.copy(), request)
-        own = how == "live" and here == label
+        own = how == "live" and here == label and self.proves(label, request.sent)
         wished = kind.turns and not (kind.once and self.sessions[here].lifetime)
         turns = kind.is_login or kind.wipes or (own and (wished or (kind.ends and request.ended is not None)))
         if kind.is_login or request.wipes:
