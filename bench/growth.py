@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -210,7 +211,6 @@ def grow(url: str, rows: tuple[int, int], *, threads: int = 4, samples: int = SA
 
 def _purge(store: Any, url: str) -> tuple[int, list[float], list[float]]:
     """How many records went, what each call took, and for how long each held the write lock."""
-    os.sync()  # what filling left to be written is not the purge's to wait for
     calls: list[float] = []
     purged = 0
 
@@ -225,6 +225,7 @@ def _purge(store: Any, url: str) -> tuple[int, list[float], list[float]]:
         held: list[float] = []
         if url.startswith("sqlite:"):
             path = unquote(url.removeprefix("sqlite:///").partition("?")[0])
+            _settle(path)
             watch = watching.enter_context(LockWatch(Path(path)))
             during, held = watch.during, watch.held
         while True:
@@ -232,6 +233,13 @@ def _purge(store: Any, url: str) -> tuple[int, list[float], list[float]]:
             purged += count
             if count < BATCH:
                 return purged, calls, held
+
+
+def _settle(path: str) -> None:
+    """Let the disk have what filling left to be written: it is not the purge's to wait for."""
+    program = shutil.which("sync")  # in a process of its own: closing the file in this one would drop SQLite's locks
+    if program is not None:
+        subprocess.run([program, path], check=False)  # noqa: S603
 
 
 def _silent(text: str) -> None:

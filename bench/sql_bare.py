@@ -4,6 +4,7 @@ Decided here: what "the same statements" are, written by hand as one would for t
 autocommit mode, values made ready before the clock starts, no Record made of what comes back.
 """
 
+# ruff: noqa: S608  (tables of its own)
 from __future__ import annotations
 
 import itertools
