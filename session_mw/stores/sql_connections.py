@@ -130,10 +130,11 @@ class Connections:
         finally:
             self._waiting.pop()
 
-    def take(self) -> Line | None:
-        """A connection that is there and in order, without a wait and outside a greenlet; else ``None``."""
+    def take(self, how: str) -> Line | None:
+        """A connection that is there and in order, without a wait and outside a greenlet, for the awaited kind of its
+        method *how*; else ``None``."""
         pool: Any = self.engine.pool
-        if not self.ours or self._hollow or not pool.checkedin() or self.forked():
+        if how not in self._line.awaits or not self.ours or self._hollow or not pool.checkedin() or self.forked():
             return None
         lent = self.engine.raw_connection()
         line: Line | None = lent.info.get(self)
