@@ -47,6 +47,7 @@ __all__ = ["BUDGET", "Row", "calls", "given", "main", "measure", "table"]
 
 BUDGET = 2.0  # times the bare driver's CPU
 WORKS = ("load", "save", "touch", "create", "rotate")
+SLICES = 10  # a round, so that a slow moment of the machine slows both
 FULL = {"rounds": 9, "batch_ms": 60.0}
 QUICK = {"rounds": 3, "batch_ms": 15.0}
 TABLE = "calls"
@@ -133,11 +134,12 @@ async def _compare(row: Row, both: list[_Work], awaited: bool, rounds: int, seco
     sizes = []
     for work in both:
         await _spent(work, 10, awaited)  # drivers prepare a statement at its first use, or its fifth
-        sizes.append(max(5, round(seconds / await _spent(work, 20, awaited) * 1e6)))
-    for turn in range(rounds):
-        found = {}
-        for side in (0, 1) if turn % 2 else (1, 0):
-            found[side] = await _spent(both[side], sizes[side], awaited)
+        sizes.append(max(5, round(seconds / SLICES / await _spent(work, 20, awaited) * 1e6)))
+    for _ in range(rounds):
+        found = [0.0, 0.0]
+        for turn in range(SLICES):
+            for side in (0, 1) if turn % 2 else (1, 0):
+                found[side] += await _spent(both[side], sizes[side], awaited) / SLICES
         row.costs.append((found[0], found[1]))
 
 
@@ -168,7 +170,7 @@ async def _calls(server: Server, driver: str, rounds: int, seconds: float) -> li
 
 
 def calls(server: Server, *, rounds: int, seconds: float) -> list[Row]:
-    """Every call of the store beside the bare driver, *seconds* of CPU a slice."""
+    """Every call of the store beside the bare driver, *seconds* of CPU a round for each."""
     rows = []
     gc.collect()
     gc.freeze()  # what was imported is nobody's garbage
@@ -322,7 +324,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.sql", description="The database store beside others.")
     parser.add_argument("--only", choices=NAMES, action="append", help="of postgresql, mariadb (default both)")
     parser.add_argument("--rounds", type=int, help=f"default {FULL['rounds']}")
-    parser.add_argument("--batch-ms", type=float, help=f"CPU of a slice (default {FULL['batch_ms']:g})")
+    parser.add_argument("--batch-ms", type=float, help=f"CPU of a case in a round (default {FULL['batch_ms']:g})")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 15 ms")
     parser.add_argument("--check", action="store_true", help="exit 1 if a budget is missed")
     parser.add_argument("--json", type=Path, help="where the figures go, if anywhere")
