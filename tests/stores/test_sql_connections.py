@@ -6,7 +6,8 @@ import threading
 from collections import deque
 
 import pytest
-from servers.sql_faces import AWAITED, CALLED
+from servers.sql_faces import AWAITED, CALLED, DRIVERS
+from sqlalchemy.util import greenlet_spawn
 
 from session_mw.errors import StoreError
 from session_mw.testing.contract import new_record
@@ -100,8 +101,65 @@ def test_teardown_closes_what_rests_and_keeps_nothing_that_comes_back_later(driv
     in_use.close()
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_what_was_given_to_the_pool_counts_among_those_to_keep(driver, databases):
+    store = databases.store(driver, pool_size=2)
+    store.initialize()
+    connections = store.flows.connections
+    fill = lambda: [connections.acquire() for _ in range(4)]  # noqa: E731
+    give = lambda lines: [connections.release(line) for line in lines]  # noqa: E731
+
+    def numbers():
+        return len(connections._idle), len(connections._parked)
+
+    def burst():
+        lines = fill()
+        connections._waiting.append(None)  # somebody waits, and is served by another
+        give(lines[:1])
+        connections._waiting.pop()
+        assert numbers() == (0, 1)
+        give(lines[1:])
+        assert numbers() == (1, 1)
+
+    def again():
+        lines = fill()
+        assert numbers() == (0, 0)
+        give(lines)
+        assert numbers() == (2, 0)
+
+    for work in (burst, again, burst):
+        asked(store, work)
+    store.teardown()
+    assert numbers() == (0, 0)
+
+
 @pytest.mark.parametrize("driver", AWAITED)
-def test_awaited_connections_rest_in_the_pool_where_their_loop_looks(driver, databases):
-    store = databases.store(driver)
-    store.load("x")
-    assert store.flows.connections.engine.pool.checkedin() == 1
+def test_what_the_pool_has_no_room_for_is_closed_where_closing_may_wait(driver, databases, caplog):
+    store = databases.store(driver, pool_size=1)
+    store.initialize()
+    connections = store.flows.connections
+
+    def crowd():
+        first, second = (connections.acquire() for _ in range(2))
+        connections.release(first)
+        connections._waiting.append(None)  # somebody waits, and is served by another
+        connections.release(second)
+
+    asked(store, crowd)
+    assert (len(connections._idle), len(connections._parked)) == (1, 1)
+    assert store.load("x") is None
+    connections._waiting.pop()
+    assert (len(connections._idle), len(connections._parked)) == (0, 1)
+    assert caplog.records == []
+
+
+def asked(store, work):
+    """*work*, in a greenlet where the driver is awaited."""
+    if store.runner is None:
+        work()
+    else:
+        store.runner.run(_in_greenlet(work))
+
+
+async def _in_greenlet(work):
+    await greenlet_spawn(work)
