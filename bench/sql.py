@@ -49,7 +49,7 @@ BUDGET = 2.0  # times the bare driver's CPU
 WORKS = ("load", "save", "touch", "create", "rotate")
 SLICES = 10  # a round, so that a slow moment of the machine slows both
 FULL = {"rounds": 9, "batch_ms": 60.0}
-QUICK = {"rounds": 3, "batch_ms": 15.0}
+QUICK = {"rounds": 5, "batch_ms": 10.0}
 TABLE = "calls"
 PACKAGES = ("session_mw", "sqlalchemy", "psycopg", "asyncpg", "pymysql", "asyncmy", "django", "flask", "flask-session",
             "flask-sqlalchemy", "uvloop")  # fmt: skip
@@ -325,7 +325,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=NAMES, action="append", help="of postgresql, mariadb (default both)")
     parser.add_argument("--rounds", type=int, help=f"default {FULL['rounds']}")
     parser.add_argument("--batch-ms", type=float, help=f"CPU of a case in a round (default {FULL['batch_ms']:g})")
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 15 ms")
+    parser.add_argument("--quick", action="store_true", help="5 rounds of 10 ms")
     parser.add_argument("--check", action="store_true", help="exit 1 if a budget is missed")
     parser.add_argument("--json", type=Path, help="where the figures go, if anywhere")
     asked = parser.parse_args(arguments)

@@ -225,9 +225,6 @@ class Connections:
         """
         if keep:
             _inherited.append((self.engine.pool, self._idle))
-        else:
-            for line in self._idle:
-                line.lent.detach()  # or the pool would close it when it is collected
         self._idle, self._waiting, self._parked = deque(), deque(), set()
         self._pid = os.getpid()
         self.engine.dispose(close=False)

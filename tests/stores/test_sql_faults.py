@@ -505,7 +505,7 @@ def test_one_event_loop_after_another(driver, databases):
 
 @pytest.mark.parametrize("driver", AWAITED)
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_loop_that_ended_without_teardown(driver, databases):
+def test_a_loop_that_ended_without_teardown(driver, databases, caplog):
     """As with a test client that makes a loop for every request."""
     import gc
 
@@ -518,6 +518,7 @@ def test_a_loop_that_ended_without_teardown(driver, databases):
     store.store._loop = None
     store.flows.connections.forget(keep=False)
     gc.collect()
+    assert [record for record in caplog.records if record.name.startswith("sqlalchemy")] == [], "no pool cares"
 
 
 @pytest.mark.parametrize("driver", AWAITED)
