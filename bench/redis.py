@@ -43,7 +43,7 @@ from .floors import COOKIE, TAIL, find, mint
 from .scenarios import SESSION, routes
 from .subjects import asgi_app
 
-__all__ = ["AT_ONCE", "Row", "main", "measure", "running", "table", "trips"]
+__all__ = ["AT_ONCE", "Row", "main", "measure", "running", "table", "trips", "used_memory"]
 
 AT_ONCE = 64
 KEYS = Keys("bench")
@@ -100,6 +100,12 @@ def _until_it_answers(process: subprocess.Popen[bytes], path: str) -> None:
             break
         return
     raise OSError("redis-server does not answer")
+
+
+def used_memory(path: str) -> float:
+    """Bytes, by the server's own count."""
+    with redis.Redis(unix_socket_path=path) as client:
+        return float(client.info("memory")["used_memory"])
 
 
 def _record(number: int) -> Record:

@@ -56,7 +56,7 @@ class Admission:
             if not keep:
                 state.refused = True
                 return
-            state.logins = {**state.logins, storage: with_ip_change(login, here or "", state.now)}
+            state.wishing().logins = {**state.wish.logins, storage: with_ip_change(login, here or "", state.now)}
 
     def _view(self, session: Session, record: Record, now: int) -> Session:
         """What *record* holds, for a callback to look at: *session* itself is not open yet."""

@@ -111,44 +111,29 @@ class SessionMiddleware:
         if "session" in scope:
             check_single(scope["session"], session)
         scope["session"] = session
-        response: _Response | None = None  # there is one once somebody touched the session
-
-        def wrapped(message: Message) -> Awaitable[None]:
-            nonlocal response
-            if response is None:
-                if session._started or message["type"] != "http.response.start":
-                    return send(message)
-                if session._state is None:  # the cheap question first
-                    session._started = True
-                    return send(message)
-                if not layer.concerns(session):
-                    return send(message)
-                response = _Response(layer, session, scope, send)
-            return response.send(message)
-
+        response = _Response(layer, session, send)
         bound = bind_session(session)
         failed = True
         try:
             if self._may_wait or not layer.ready:
                 await self._prepare(scope, session)
-            await self.app(scope, receive, wrapped)
+            await self.app(scope, receive, response.send)
             failed = False
         except StoreError as error:
-            response = response or _Response(layer, session, scope, send)
-            if session._started or response.started:
+            if response.stage >= _STARTED:
                 raise
-            await response.refuse(error)
+            await response.refuse(error, scope)
         except AccessRefused as refused:
-            if session._started or (response is not None and response.started):
+            if response.stage >= _STARTED:
                 raise
             for message in refused.answer.messages(scope):
-                await wrapped(message)
+                await response.send(message)
             failed = False
         finally:
             release_session(bound)
-            if session._state is not None:
+            if failed or not layer.finished(session):
                 await layer.finish(session, failed=failed)
-            session._source = None  # no cycle between scope and session
+                session._source = None  # no cycle between scope and session
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -205,68 +190,74 @@ class SessionMiddleware:
         await self.app(scope, receiving, sending)
 
 
+_WAITING, _FAILED, _STARTED, _OURS = range(4)
+"""Stages of a response: not begun; not begun, and what was changed could not be kept; begun; our own in its place."""
+
+
 class _Response:
-    """The response of a request whose session was touched: it starts once the session is committed."""
+    """The response of one request: it starts once the session, if anybody touched it, is committed."""
 
-    __slots__ = ("_failed", "_layer", "_ours", "_scope", "_send", "_session", "started")
+    __slots__ = ("_layer", "_send", "_session", "stage")
 
-    def __init__(self, layer: SessionLayer, session: Session, scope: Scope, send: Send) -> None:
+    def __init__(self, layer: SessionLayer, session: Session, send: Send) -> None:
         self._layer = layer
         self._session = session
-        self._scope = scope
         self._send = send
-        self._failed = False  # a commit could not be: what was changed is given up
-        self._ours = False  # it is our own answer: nothing of the app's follows
-        self.started = False
+        self.stage = _WAITING
 
     def send(self, message: Message) -> Awaitable[None]:
         """What the app calls. Commits before the start; raises, once, what cannot be kept."""
-        if self._ours:
-            return _nothing()
-        if self.started or message["type"] != "http.response.start":
+        if self.stage >= _STARTED:
+            return self._send(message) if self.stage == _STARTED else _nothing()
+        if message["type"] != "http.response.start":
             return self._send(message)
-        try:
-            verdict = self._commit()
-            if not isinstance(verdict, Verdict):
-                return self._wait_and_start(message, verdict)
-            message = self._answer(message, verdict)
-        except StoreError as error:
-            return self.refuse(error)
-        self.started = True
+        session = self._session
+        if session._state is None:  # the cheap question first
+            session._started = True
+        elif self._layer.concerns(session):
+            try:
+                verdict = self._commit(session)
+                if not isinstance(verdict, Verdict):
+                    return self._wait_and_start(message, verdict)
+                message = self._answer(message, verdict)
+            except StoreError as error:
+                return self.refuse(error, session._source)
+        self.stage = _STARTED
         return self._send(message)
 
-    def _commit(self) -> Verdict | Awaitable[Verdict]:
+    def _commit(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """The error page that an app sends for what we raised goes out without the session's changes."""
         try:
-            return self._layer.commit(self._session)
+            return self._layer.commit(session)
         except StoreError:
             raise
         except Exception:
-            if not self._failed:
-                self._failed = True
+            if self.stage == _WAITING:
+                self.stage = _FAILED
                 raise
-            return self._layer.give_up(self._session)
+            return self._layer.give_up(session)
 
     async def _wait_and_start(self, message: Message, waited: Awaitable[Verdict]) -> None:
         try:
             message = self._answer(message, await shielded(waited))
         except StoreError as error:
-            await self.refuse(error)
+            await self.refuse(error, self._session._source)
         else:
-            self.started = True
+            self.stage = _STARTED
             await self._send(message)
 
     def _answer(self, message: Message, verdict: Verdict) -> Message:
         session, layer = self._session, self._layer
-        cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict)
+        cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict, session._cookies)
         layer.started(session)
+        session._doze()
         return {**message, "headers": ASGI_HEADERS.applied(message.get("headers", ()), cookies)}
 
-    async def refuse(self, error: StoreError) -> None:
+    async def refuse(self, error: StoreError, scope: Scope) -> None:
         """Answer a store that failed: never as somebody else, never with a cookie."""
-        self.started = self._ours = True
+        self.stage = _OURS
         logger.error("session_mw: the session store failed: %s", error, exc_info=error)
-        for message in unavailable(self._layer.config, self._scope).messages(self._scope):
+        for message in unavailable(self._layer.config, scope).messages(scope):
             await self._send(message)
 
 

@@ -79,7 +79,9 @@ class Exchange:
         self._config = config
         self.reader = self._reader = reader
         self._client = config.client
+        self._cookie = config.cookie
         self._cookies, self._read = reader.cookies, config.cookie.read
+        self._scheme = reader.scheme
         self._warned_insecure = False
 
     def claim(self, source: Any) -> list[str]:
@@ -104,7 +106,7 @@ class Exchange:
 
     def is_secure(self, source: Any) -> bool:
         """Whether the request came over https (or wss), as far as trusted proxies vouch for it."""
-        scheme = self._reader.scheme(source)
+        scheme = self._scheme(source)
         if not self._client.believes:
             return scheme in _SECURE_SCHEMES
         header = self._reader.header
@@ -112,18 +114,22 @@ class Exchange:
         forwarded, proto = header(source, "forwarded"), header(source, "x-forwarded-proto")
         return self._client.scheme(self._reader.peer(source), plain, forwarded, proto) == "https"
 
-    def set_cookies(self, source: Any, verdict: Verdict) -> list[str]:
-        """The Set-Cookie values of *verdict*. Raises ``SessionTooLargeError`` for a cookie over its budget."""
-        if verdict.action is Action.LEAVE:
+    def set_cookies(self, source: Any, verdict: Verdict, header: str | None = None) -> list[str]:
+        """The Set-Cookie values of *verdict*. *header*: the request's Cookie header, where it was read before.
+
+        Raises ``SessionTooLargeError`` for a cookie over its budget.
+        """
+        action = verdict.action
+        if action is Action.LEAVE:
             return []
-        cookie = self._config.cookie
-        header = self._reader.cookies(source)
-        secure = self.is_secure(source)
-        if verdict.action is Action.CLEAR:
+        cookie, secure = self._cookie, self.is_secure(source)
+        if header is None:
+            header = self._cookies(source)
+        if action is Action.CLEAR:
             return cookie.clear(header, secure=secure)
-        if cookie.secure is True and not secure and not self._warned_insecure:
+        if not secure and cookie.secure is True and not self._warned_insecure:
             self._warn_insecure(source)
-        return cookie.write(verdict.value, header=header, max_age=verdict.max_age, secure=secure)
+        return cookie.write(verdict.value, header, verdict.max_age, secure)
 
     def _warn_insecure(self, source: Any) -> None:
         """Once: browsers keep a Secure cookie over plain http only on hosts they trust (W3C Secure Contexts §3.1)."""

@@ -75,10 +75,11 @@ class Session(CoreSession, SessionMixin):  # pyright: ignore[reportIncompatibleM
             return
         state = self._changing("session.permanent")
         self._writable()
-        if state.base is not None and not state.rotating:
+        if state.base is not None and not state.wish.rotating:
             self.regenerate()
-        state.persistent, self._limited = bool(value), True
-        state.lifetime = self._layer.permanent_limit if value else None
+        wish, self._limited = state.wishing(), True
+        wish.persistent = bool(value)
+        wish.lifetime = self._layer.permanent_limit if value else None
 
     @property
     def new(self) -> bool:
@@ -163,8 +164,8 @@ class FlaskLayer(SessionLayer):
         """Before a commit: Flask's wishes about the idle deadline."""
         base = state.base
         if base is None:
-            if session._limited and not (state.queue or state.logins or state.attempts or _holds(session)):
-                state.lifetime = None  # being permanent alone is nothing to keep
+            if session._limited and not (state.queue or state.wish.logins or state.wish.attempts or _holds(session)):
+                state.wishing().lifetime = None  # being permanent alone is nothing to keep
         elif session._forced:  # as if it had last been used long ago
             state.base = msgspec.structs.replace(base, last_activity=0, expires_at=base.expires_at - 1)
         elif not self._refresh and state.is_persistent() and not session.modified:

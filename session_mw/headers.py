@@ -32,24 +32,27 @@ class HeaderRule(Generic[H]):
         self._vary_key: H = encode("vary")
         self._cache_key: H = encode("cache-control")
         self._vary_alone: tuple[H, H] = (self._vary, encode("Cookie"))
+        self._no_store: tuple[H, H] = (self._cache, encode(cache_control(None)[0]))
 
     def applied(self, headers: Iterable[tuple[H, H]], cookies: Sequence[str]) -> list[tuple[H, H]]:
         """*headers* of a response whose session was looked at, with its *cookies*."""
         kept = list(headers)
         names = [name.lower() for name, _ in kept]
-        vary = self._vary_alone
         if self._vary_key in names:
-            vary = self._vary, self._encode(vary_cookie(self._taken(kept, self._vary_key)))
-        kept.append(vary)
+            kept.append((self._vary, self._encode(vary_cookie(self._taken(kept, self._vary_key)))))
+        else:
+            kept.append(self._vary_alone)
         if cookies:
-            value, replaced = cache_control((self._cache_key in names and self._taken(kept, self._cache_key)) or None)
-            if replaced:
-                logger.warning(
-                    "session_mw: the app's Cache-Control on a response that sets a session cookie was replaced"
-                )
-            kept.append((self._cache, self._encode(value)))
+            kept.append(self._private(kept) if self._cache_key in names else self._no_store)
             kept += [(self._cookie, self._encode(cookie)) for cookie in cookies]
         return kept
+
+    def _private(self, headers: list[tuple[H, H]]) -> tuple[H, H]:
+        """The Cache-Control in place of the app's own, which *headers* no longer have."""
+        value, replaced = cache_control(self._taken(headers, self._cache_key))
+        if replaced:
+            logger.warning("session_mw: the app's Cache-Control on a response that sets a session cookie was replaced")
+        return self._cache, self._encode(value)
 
     def _taken(self, headers: list[tuple[H, H]], key: H) -> str:
         """The values of header *key*, joined; *headers* no longer have it."""

@@ -116,27 +116,31 @@ class SessionLayer:
             return False
         return is_flow(home.manager.open(self.exchange.claim(session._source), 0))
 
-    def fill(self, session: Session) -> None:
-        """Open the client's claim, here and now. Raises ``StoreError`` when the store fails, ``SessionStateError``
-        where it must be awaited."""
-        source = session._source
-        if source is None:
-            raise SessionClosedError("the request is over, and nobody has looked at its session while it lasted")
-        self._fill(session, self._read(self._cookies(source)))
-
-    def _fill(self, session: Session, values: list[str]) -> None:
+    def fill(self, session: Session, values: list[str] | None = None) -> None:
+        """Open the client's claim (or *values*), here and now. Raises ``StoreError`` when the store fails,
+        ``SessionStateError`` where it must be awaited."""
+        if values is None:
+            source = session._source
+            if source is None:
+                raise SessionClosedError("the request is over, and nobody has looked at its session while it lasted")
+            session._cookies = header = self._cookies(source)
+            values = self._read(header)
         home: Home = self.home if session._before is None else session._home
-        state = self._begin(int(self._clock()))
-        opened = home.manager.open(values, state.now)
+        now = int(self._clock())
+        state, opened = self._begin(now), home.manager.open(values, now)
         if type(opened) is not Opened or self._asks:
-            if self.config.awaits or (type(opened) is not Opened and home.store is None):
-                raise SessionStateError("this session must be awaited first: await session.load()")
-            if self._asks:
-                opened = self._admission.judge(session, state, opened)
-            opened = run(cast("Flow[Opened]", opened), home.store)
+            opened = self._asked(session, state, opened, home)
         state = self._take(session, state, opened)
         if state.events:
             self.events.tell(state)
+
+    def _asked(self, session: Session, state: State, opened: Opened | Flow[Opened], home: Home) -> Opened:
+        """What comes of *opened* once store and callbacks have had their say."""
+        if self.config.awaits or (type(opened) is not Opened and home.store is None):
+            raise SessionStateError("this session must be awaited first: await session.load()")
+        if self._asks:
+            opened = self._admission.judge(session, state, opened)
+        return run(cast("Flow[Opened]", opened), home.store)
 
     async def afill(self, session: Session) -> None:
         """``fill``, where the store or a callback must be awaited."""
@@ -152,7 +156,7 @@ class SessionLayer:
     def adopt(self, session: Session, token: str) -> None:
         """``start(token)``: open *token* instead of the client's cookie, to be rotated at commit."""
         self._check_token(session, token)
-        self._fill(session, [token])
+        self.fill(session, [token])
         self._rotate_adopted(session)
 
     async def aadopt(self, session: Session, token: str) -> None:
@@ -184,8 +188,7 @@ class SessionLayer:
             except ValueError:
                 record, reason = None, "corrupt"
             else:
-                if opened.pointer:
-                    state.pointer = True
+                state.pointer = opened.pointer
         if record is None:
             if state.base is not None:  # nothing of what was refused may stay
                 state = self._begin(state.now)
@@ -206,7 +209,7 @@ class SessionLayer:
             return data
         if state.refused:
             state.wipe()
-            state.destroyed = True
+            state.wishing().destroyed = True
             state.note("destroy", state.now, "ip_changed", handle=base.id, user=base.user_id)
             return {}
         state.note("open", state.now, handle=base.id, user=base.user_id)
@@ -229,13 +232,13 @@ class SessionLayer:
         plan = self._plan(session, state)
         return plan if type(plan) is Verdict else self._carry_out(session, plan)
 
-    def _plan(self, session: Session, state: State, *, early: bool = False) -> Any:
+    def _plan(self, session: Session, state: State, early: bool = False) -> Any:
         """A ``Verdict``, or the flow that ends in one."""
         live: dict[str, dict[str, Any]] = {state.storage: session}
         if state.others:
             live.update(state.others)
         home: Home = self.home if session._before is None else session._home
-        return home.manager.commit(state, live, int(self._clock()), self.random, early=early)
+        return home.manager.commit(state, live, int(self._clock()), self.random, early)
 
     def _carry_out(self, session: Session, plan: Any) -> Verdict | Awaitable[Verdict]:
         if type(plan) is Verdict:
@@ -254,7 +257,7 @@ class SessionLayer:
         """``session.commit()``: write before the response starts, where that needs no waiting."""
         state = session._touch()
         home: Home = session._home
-        plan = self._plan(session, state, early=state.phase == OPEN)
+        plan = self._plan(session, state, state.phase == OPEN)
         if type(plan) is not Verdict:
             if home.store is None:
                 plan.close()
@@ -266,7 +269,7 @@ class SessionLayer:
     async def acommit_early(self, session: Session) -> None:
         """``session.acommit()``: the same, wherever it may have to wait."""
         state = session._touch()
-        answer = self._carry_out(session, self._plan(session, state, early=state.phase == OPEN))
+        answer = self._carry_out(session, self._plan(session, state, state.phase == OPEN))
         if not isinstance(answer, Verdict):
             await answer
         await self.events.atell(state)
@@ -311,7 +314,7 @@ class SessionLayer:
         state = session._state
         if state is None or state.phase != STARTED:
             return LEAVE
-        if type(session) is session._dormant and state.is_flat():
+        if type(session) is session._dormant and state.is_fixed():
             return LEAVE  # nobody touched it since, and nobody can hold a part of it
         if failed:
             state.queue = ()
@@ -322,6 +325,18 @@ class SessionLayer:
         if state.changed(session._live()) and not state.dropped:
             state.note("dropped", self.now(), "late", handle=state.handle)
         return LEAVE
+
+    def finished(self, session: Session) -> bool:
+        """Whether a response that went well left nothing to write or to tell; then the session is over."""
+        state = session._state
+        if state is not None:
+            if type(session) is not session._dormant or state.phase != STARTED or self.events.wanted or state.events:
+                return False
+            if not state.is_fixed():
+                return False
+            state.phase = OVER
+        session._source = session._cookies = None
+        return True
 
     async def finish(self, session: Session, *, failed: bool) -> None:
         """The app has returned or raised, on an event loop: write what is left to write, close, tell."""
@@ -361,7 +376,7 @@ class SessionLayer:
                 state.note("close", self.now(), "error" if failed else "", handle=state.handle)
             if state.events and not self.on_loop:
                 self.events.tell(state)
-        session._source = None
+        session._source = session._cookies = None
 
     def may_write_late(self, session: Session) -> bool:
         """Whether *session* can be written after its response started: only in a store, under an id already known."""

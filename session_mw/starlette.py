@@ -78,10 +78,10 @@ class _Layer(SessionLayer):
     def session(self, source: Any) -> Session:
         return _DORMANT(self, source)
 
-    def _set_cookies(self, source: Any, verdict: Verdict) -> list[str]:
+    def _set_cookies(self, source: Any, verdict: Verdict, header: str | None = None) -> list[str]:
         if verdict.action is Action.SET and verdict.max_age is None:  # else it has a life of its own: expire_after()
             verdict = msgspec.structs.replace(verdict, max_age=self._max_age)
-        return self.exchange.set_cookies(source, verdict)
+        return self.exchange.set_cookies(source, verdict, header)
 
 
 _DORMANT: type[Session] = StarletteSession._dormant

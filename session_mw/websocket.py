@@ -116,7 +116,7 @@ class _Socket:
         session, layer = self._session, self._layer
         self._started = session._started = True
         state = session._state
-        if state is not None and (state.rotating or state.logged_in):
+        if state is not None and (state.wish.rotating or state.wish.logged_in):
             left = layer.give_up(session)
             if not isinstance(left, Verdict):
                 await left

@@ -19,7 +19,7 @@ from .errors import StoreError
 from .exchange import AccessRefused, Answer, unavailable
 from .headers import WSGI_HEADERS
 from .layer import SessionLayer, check_single
-from .managers import LEAVE, Manager, Verdict
+from .managers import LEAVE, Manager
 from .settings import Settings
 
 __all__ = ["ENVIRON_KEY", "EnvironReader", "SessionMiddleware"]
@@ -167,19 +167,18 @@ class _Response:
         """Commit, and let the response start. Raises ``StoreError`` before it has."""
         if self.given is None:
             raise AssertionError("the app sent a body before it called start_response()")
+        status, headers, *raised = self.given  # *raised*: exc_info, if the app gave one
         session = self._session
         if session._state is None:
             session._started = True
         else:
             layer = self._layer
-            verdict = layer.commit(session)
-            assert isinstance(verdict, Verdict)  # noqa: S101 - nothing is awaited under WSGI
-            given = self.given
-            cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict)
-            self.given = (given[0], WSGI_HEADERS.applied(given[1], cookies), *given[2:])
+            verdict: Any = layer.commit(session)  # nothing is awaited under WSGI
+            cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict, session._cookies)
+            headers = WSGI_HEADERS.applied(headers, cookies)
             layer.started(session)
         self.started = True
-        self._write = self._start_response(*self.given)
+        self._write = self._start_response(status, headers, *raised)
 
     def whole(self, body: list[bytes]) -> Iterable[bytes]:
         """The app is done and *body* complete: commit, start, close."""

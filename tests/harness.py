@@ -219,8 +219,7 @@ def token(seed: str = "token") -> Any:
 
 
 def opened(record: Any, now: int) -> State:
-    """A request's state on *record*, without a session around it."""
+    """A request's state on *record*, without a session around it, that will be written."""
     state = State(now)
     state.adopt(record)
-    state.opened_id = record.id
     return state

@@ -49,7 +49,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "refusal": {"errors", "exchange"},
     "access": FLOWS | {"exchange", "refusal"},
     "guard": {"access", "errors", "refusal"},
-    "service": FLOWS | {"events", "stores.faces"},
+    "service": FLOWS | {"events", "shield", "stores.faces"},
+    "shield": set(),
     "cleanup": {"service", "errors"},
     "headers": PURE,
     "workers": set(),
@@ -78,7 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # A package that is not the standard library's: who may import it, at any depth of the code.
 ANYWHERE = {"msgspec", "typing_extensions"}
 ONLY_IN: dict[str, set[str]] = {
-    "anyio": {"layer", "websocket"},
+    "anyio": {"layer", "shield", "websocket"},
     "cryptography": {"core.keys", "core.seal"},
     "itsdangerous": {"core.signed", "legacy"},
     "markupsafe": {"core.tags"},

@@ -314,11 +314,13 @@ def test_growth_compares_a_small_store_with_a_large_one(tmp_path, capsys):
     assert "purged 90 in calls of 100" in shown
     for line in ("a call took", "and held the write lock for"):
         assert re.search(rf"^{line} \d+\.\d ms \(median\), \d+\.\d ms \(longest\)$", shown, re.MULTILINE)
-    sizes = [int(size) for size in re.findall(r"^(\d+) bytes a session in SQLite, ", shown, re.MULTILINE)]
-    assert len(sizes) == 2
-    assert 430 < sizes[0] < sizes[1]
     with closing(sqlite3.connect(tmp_path / "900.db")) as database:
         assert database.execute("SELECT count(*) FROM sessions").fetchone() == (810,)
+
+
+def test_growth_weighs_a_session_in_files_of_its_own(tmp_path):
+    example, known = growth.in_files(tmp_path, 500).values()
+    assert 430 < example < known < 1000
 
 
 def test_growth_says_what_is_over_its_budget():

@@ -259,7 +259,7 @@ def test_no_other_page_of_this_machine_posts_here(
     (other / "index.html").write_text(page)
     evil = server(["-m", "http.server", "{port}", "--bind", "127.0.0.1"], cwd=other)
     window.run(f"location.href = {evil.url + '/'!r}")
-    window.click("#prize")
+    window.submit("#prize")
     assert "not sent by a page of this demo" in window.text("body")
     window.open("/")
     assert window.text(".who strong") == "alice"

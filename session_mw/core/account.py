@@ -70,11 +70,12 @@ class Account(Storages):
         layer = self._layer
         now, random = layer.now(), layer.random(logins.LOGIN_RANDOM_BYTES)
         login = logins.new_login(now, random, address, layer.user_agent(self._source), bound=layer.strict_ip)
-        state.logins = {**state.logins, storage: login} if state.logins else {storage: login}
-        state.attempts = {**state.attempts, storage: _RESET} if state.attempts else {storage: _RESET}
+        wish = state.wishing()
+        wish.logins = {**wish.logins, storage: login} if wish.logins else {storage: login}
+        wish.attempts = {**wish.attempts, storage: _RESET} if wish.attempts else {storage: _RESET}
         if owner is not None:
-            state.owner = owner
-        state.logged_in, state.released, state.refused = login, False, False
+            wish.owner = owner
+        wish.logged_in, wish.released, state.refused = login, False, False
         handle = self._rotate(state)
         if state.tells:
             state.note("login", now, handle=handle, user=state.user_id())
@@ -88,7 +89,7 @@ class Account(Storages):
             return
         if owner is None:
             self._end_login(DEFAULT_STORAGE)
-            state.released = True
+            state.wishing().released = True
             return
         if self._is_stranger(state, owner):
             before = state.stored_items(DEFAULT_STORAGE)
@@ -130,9 +131,10 @@ class Account(Storages):
         if state.login(storage) is None:
             return
         user = state.user_id()
-        state.logins = {**state.logins, storage: None}
+        wish = state.wishing()
+        wish.logins = {**wish.logins, storage: None}
         if not state.all_logins():
-            state.released, state.logged_in = True, None
+            wish.released, wish.logged_in = True, None
         if state.phase == OPEN and not state.pointer:
             self._rotate(state)
         state.note("logout", self._layer.now(), handle=self.session_id, user=user)
@@ -183,10 +185,11 @@ class Account(Storages):
         """
         self._writable()
         state = self._touch()
-        was_reset, added = state.attempts.get(state.storage, (False, 0))
+        was_reset, added = state.wish.attempts.get(state.storage, (False, 0))
         if not reset or self.attempts:
             counted = _RESET if reset else (was_reset, added + 1)
-            state.attempts = {**state.attempts, state.storage: counted}
+            wish = state.wishing()
+            wish.attempts = {**wish.attempts, state.storage: counted}
         return self.attempts
 
     @property

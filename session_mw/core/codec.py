@@ -35,6 +35,7 @@ __all__ = [
     "encode",
     "encode_if_changed",
     "encode_value",
+    "is_flat",
 ]
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -42,7 +43,9 @@ MAX_BYTES = 4 * 1024 * 1024
 _dumps = msgspec.json.Encoder().encode
 _loads = msgspec.json.Decoder(dict[str, Any]).decode
 _equal = dict.__eq__
+_items = dict.items
 _keys = dict.keys
+_length = dict.__len__
 _values = dict.values
 
 # Exact types of which a value cannot change in place; of bytes, a bytearray is the equal.
@@ -81,8 +84,8 @@ def encode_if_changed(
         raw = None
     if raw == original:
         # The text may still stand for other types, such as a datetime's or a tuple's; being equal as well rules them
-        # out. Without containers (no "[", no second "{") the values loaded cannot have changed since.
-        if loaded is None or 91 in original or 123 in original[1:]:
+        # out. Without containers the values loaded cannot have changed since.
+        if loaded is None or not is_flat(original):
             loaded = decode(original)
         if _equal(loaded, data):
             return None
@@ -94,8 +97,8 @@ def encode_if_changed(
             and _dumps(loaded) == raw
         ):
             return None
-        if _digits_fit(raw) and _is_plain(data):
-            return _sized(raw, root)
+        if _is_plain(data) and (len(raw) <= MAX_DIGITS or _digits_fit(raw)):
+            return raw if len(raw) <= MAX_BYTES else _sized(raw, root)
     new = _encode_thoroughly(data, root)
     return None if new == original else new
 
@@ -142,8 +145,19 @@ def decode(data: bytes) -> dict[str, Any]:
     return tree
 
 
+def is_flat(data: bytes) -> bool:
+    """Whether *data*, written by ``encode``, certainly holds no container inside: no value can change in place."""
+    return 91 not in data and data.find(b"{", 1) < 0  # no "[", no second "{"
+
+
 def _is_plain(data: dict[str, Any]) -> bool:
     """Whether *data*, within the limits, is of such types that msgspec writes it as ``tags`` would."""
+    for key, value in _items(data):
+        kind = type(value)
+        if type(key) is not str or not (kind is str or kind is int or value is None or kind is bool):
+            break
+    else:
+        return _length(data) <= MAX_ITEMS  # nothing nested: the usual
     for key in _keys(data):
         if type(key) is not str:
             return False
@@ -188,12 +202,12 @@ def _native_bytes(data: Any) -> bytes | None:
         raw = _dumps(data)
     except ValueError:
         return None
-    return raw if _digits_fit(raw) else None
+    return raw if len(raw) <= MAX_DIGITS or _digits_fit(raw) else None
 
 
 def _digits_fit(raw: bytes) -> bool:
     """Whether *raw* certainly holds no integer beyond the limit: it has no such run of digits, in text or out of it."""
-    return len(raw) <= MAX_DIGITS or raw.translate(_DIGITS_AS_ZERO).find(_LONGEST_RUN) < 0
+    return raw.translate(_DIGITS_AS_ZERO).find(_LONGEST_RUN) < 0
 
 
 def _encode_thoroughly(data: dict[str, Any], root: str) -> bytes:

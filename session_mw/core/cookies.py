@@ -111,12 +111,13 @@ class CookieSpec:
         """
         needle = self._needle
         at = header.find(needle)
-        values: list[str] = []
-        if at >= 0:
+        if at < 0:
+            values: list[str] = []
+        else:
             after = at + len(needle)
-            if (at == 0 or header[at - 2 : at] == "; ") and header.find(needle, after) < 0:
+            if header.find(needle, after) < 0 and (at == 0 or header[at - 2 : at] == "; "):
                 end = header.find(";", after)  # as every browser sends it, and once: _scan would find the same
-                values = [(header[after:] if end < 0 else header[after:end]).strip(_OWS)]
+                values = [header[after : end if end > 0 else None].strip(_OWS)]
             else:
                 values = _scan(header, needle)[:_CANDIDATES]
                 if len(values) == _CANDIDATES:
@@ -153,7 +154,7 @@ class CookieSpec:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def write(self, value: str, *, header: str = "", max_age: int | None = None, secure: bool = True) -> list[str]:
+    def write(self, value: str, header: str = "", max_age: int | None = None, secure: bool = True) -> list[str]:
         """The Set-Cookie header values that make *value* the session cookie; the first ones set, later ones delete.
 
         *value* must consist of cookie-octets (6265bis §4.1.1), as every token and seal does; it is not checked again.

@@ -8,14 +8,16 @@ from typing import Any
 
 from ..errors import SessionClosedError
 from . import tokens
+from .codec import is_flat
 from .layer import Layer
 from .mapping import UNFILLED, LazyDict
-from .state import OPEN, OVER, STARTED, UNSET, State
+from .state import OPEN, OVER, STARTED, State
+from .wishes import UNSET
 
 __all__ = ["Before", "Kernel"]
 
 
-_hold = dict.__setitem__  # looked up once: every request makes a session
+_hold, _drop, _pour = dict.__setitem__, dict.clear, dict.update  # looked up once: every request makes a session
 _guard = threading.Lock()  # held for the moment in which a session gets its data, or its own lock
 
 
@@ -30,8 +32,8 @@ class Before:
 class Kernel(LazyDict):
     """A dict that knows its request. A method that reads begins with ``_touch``, one that writes with ``_writable``."""
 
-    __slots__ = ("__weakref__", "_before", "_layer", "_made_lock", "_source", "_started", "_state")
-    _entrances = ("_touch",)
+    __slots__ = ("__weakref__", "_before", "_cookies", "_layer", "_made_lock", "_source", "_started", "_state")
+    _entrances = ("_touch", "_writable")
 
     def __init__(self, layer: Layer, source: Any) -> None:
         _hold(self, UNFILLED, None)
@@ -40,6 +42,7 @@ class Kernel(LazyDict):
         self._state: State | None = None
         self._made_lock: Any = None
         self._before: Before | None = None
+        self._cookies: str | None = None  # the request's Cookie header, once it was read
         self._started = False  # the response began while nobody had touched the session
 
     def _prepare(self) -> Before:
@@ -66,20 +69,27 @@ class Kernel(LazyDict):
     # -- waking, and whether a write is in time ----------------------------------------------------------------
 
     def _rouse(self) -> None:
-        if self._state is None:
+        state = self._state
+        if state is None:
             before = self._before
             if before is not None and before.failure is not None:
                 raise before.failure
             self._layer.fill(self)
+            state = self._state
         self.__class__ = self._awake
-        self._state.accessed = True  # type: ignore[union-attr]
+        state.accessed = True  # type: ignore[union-attr]
+
+    def _doze(self) -> None:
+        """From here on it will be known whether anybody touches the session again."""
+        self.__class__ = self._dormant
 
     def _publish(self, state: State, data: Mapping[str, Any]) -> State:
         """Hold what was opened, unless another thread was faster; the state that holds now."""
         with _guard:
             if self._state is None:
-                dict.clear(self)
-                dict.update(self, data)
+                _drop(self)
+                _pour(self, data)
+                state.pristine = is_flat(state.original)
                 if self._started:
                     state.phase = STARTED
                 self._state = state  # last: whoever sees a state sees the data
@@ -89,13 +99,14 @@ class Kernel(LazyDict):
         return self._state  # type: ignore[return-value]  # never None: its dormant twin wakes first
 
     def _writable(self) -> None:
-        state = self._touch()
+        state: State = self._state  # type: ignore[assignment]  # as in ``_touch``
         if state.shut:
             raise SessionClosedError("the session was destroyed in this request; call start() to begin a new one")
         if state.phase != OPEN:
             if state.phase == OVER:
                 raise SessionClosedError("the request is over; a session can no longer be written")
             self._layer.check_late_write(self)
+        state.pristine = False
         if state.committed:
             state.committed = False
 
@@ -109,7 +120,7 @@ class Kernel(LazyDict):
 
     def _replaced(self, key: str) -> None:
         state = self._state
-        if state is not None and state.replays:
+        if state is not None and state.wish.replays:
             state.drop_replay(state.storage, key)
 
     def __repr__(self) -> str:
@@ -153,9 +164,10 @@ class Kernel(LazyDict):
         """The public handle, safe to show; ``None`` for a new session until its first write or login, then final."""
         state = self._touch()
         if state.token is None:
-            if state.base is not None and not state.destroyed:
+            if state.base is not None and not state.wish.destroyed:
                 return state.base.id
-            if state.stale or not (any(self._live().values()) or state.attempts or state.lifetime is not UNSET):
+            wish = state.wish
+            if state.stale or not (any(self._live().values()) or wish.attempts or wish.lifetime is not UNSET):
                 return None
             state.token = self._mint()
         return state.token.id
@@ -180,7 +192,7 @@ class Kernel(LazyDict):
 
     def _rotate(self, state: State) -> str:
         """A new identity at commit; the one already planned, if there is one, for it has been shown."""
-        state.rotating = True
+        state.wishing().rotating = True
         if state.token is None or state.token.id == state.handle:
             state.token = self._mint()
         return state.token.id

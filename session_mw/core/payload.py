@@ -15,9 +15,11 @@ import msgspec
 
 from .login import Login
 
-__all__ = ["DEFAULT_STORAGE", "EMPTY_META", "Meta", "join", "read_meta", "split", "write_meta"]
+__all__ = ["BORDER", "DEFAULT_STORAGE", "EMPTY_META", "NO_ITEMS", "Meta", "join", "read_meta", "split", "write_meta"]
 
 DEFAULT_STORAGE = "global"
+BORDER = b"\n"
+NO_ITEMS = b"{}"
 _FORMAT = 123  # "{"
 
 
@@ -42,7 +44,7 @@ _decode = msgspec.json.Decoder(Meta).decode
 
 def split(payload: bytes) -> tuple[bytes, bytes]:
     """Both segments of *payload*. Raises ``ValueError`` for another format's."""
-    data, border, rest = payload.partition(b"\n")
+    data, border, rest = payload.partition(BORDER)
     if not border or payload[0] != _FORMAT:
         raise ValueError("unknown payload format")
     return data, rest
@@ -50,7 +52,7 @@ def split(payload: bytes) -> tuple[bytes, bytes]:
 
 def join(data: bytes, rest: bytes) -> bytes:
     """The payload of two segments."""
-    return data + b"\n" + rest
+    return data + BORDER + rest
 
 
 def read_meta(rest: bytes) -> Meta:

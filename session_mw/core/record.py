@@ -17,8 +17,11 @@ import msgspec
 __all__ = ["Record", "SessionRecord", "followed", "pointer"]
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """One stored session. ``digest`` is the SHA-256 of the token's secret; empty when no token was issued."""
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One stored session. ``digest`` is the SHA-256 of the token's secret; empty when no token was issued.
+
+    The order of the fields is the sealed cookie's format: an array (``docs/formats/sealed-cookie.md``).
+    """
 
     id: str
     digest: bytes

@@ -54,9 +54,9 @@ class Session(Account):
         seconds = 30 if grace is None else grace
         if not 0 <= seconds <= lifetime.MAX_GRACE:
             raise ValueError(f"grace must be 0 to {lifetime.MAX_GRACE} seconds, not {grace}")
-        if state.pointer and not state.logged_in and state.base is not None:
+        if state.pointer and not state.wish.logged_in and state.base is not None:
             return state.base.id  # somebody has just done so
-        state.grace = seconds
+        state.wishing().grace = seconds
         return self._rotate(state)
 
     def expire_after(self, limit: timedelta | None) -> Self:
@@ -69,9 +69,10 @@ class Session(Account):
         state = self._changing("expire_after()")
         self._writable()
         seconds = None if limit is None else lifetime.own_limit(limit, self._layer.limits, "expire_after")
-        if state.base is not None and state.is_persistent() != (seconds is not None) and not state.rotating:
+        if state.base is not None and state.is_persistent() != (seconds is not None) and not state.wish.rotating:
             self.regenerate()
-        state.lifetime, state.persistent = seconds, seconds is not None
+        wish = state.wishing()
+        wish.lifetime, wish.persistent = seconds, seconds is not None
         return self
 
     def destroy(self, all_data: bool = False) -> bool:
@@ -82,13 +83,13 @@ class Session(Account):
         state = self._touch()
         if state.phase == OVER:
             raise SessionClosedError("the request is over; a session can no longer be written")
-        existed = not state.destroyed and (state.base is not None or bool(any(self._live().values())))
+        existed = not state.wish.destroyed and (state.base is not None or bool(any(self._live().values())))
         if state.phase != OPEN and existed:
             self._layer.check_late_write(self)
         owner = state.user_id()
         if not state.shut:
             self._wipe(state)
-            state.token, state.destroyed = None, True
+            state.token, state.wishing().destroyed = None, True
         state.shut = state.shut or all_data or state.phase != OPEN
         if existed:
             state.note("destroy", self._layer.now(), handle=state.handle, user=owner)
@@ -110,27 +111,27 @@ class Session(Account):
     def _keep_endings(self) -> bool:
         """The app failed: take back all but the endings of logins and of the session; whether there are any."""
         state = self._touch()
-        ended = [storage for storage, login in state.logins.items() if login is None]
-        if state.destroyed:
+        wish = state.wish
+        ended = [storage for storage, login in wish.logins.items() if login is None]
+        if wish.destroyed:
             state.wipe()
             dict.clear(self)
             return state.base is not None
-        if state.wiped or state.logged_in or not ended:
+        if wish.wiped or wish.logged_in or not ended:
             return False
-        cleared = state.cleared.intersection(ended)
-        base, released = state.base, state.released
+        cleared = wish.cleared.intersection(ended)
+        base, released = state.base, wish.released
         if base is None:
             return False
         state.rebase(base)
         state.token, state.queue, state.others, state.storage = None, (), {}, DEFAULT_STORAGE
         self._pour(state.stored_items(DEFAULT_STORAGE))
-        state.logins = dict.fromkeys(ended)
-        if released:
-            state.released = True
+        wish = state.wishing()
+        wish.logins, wish.released = dict.fromkeys(ended), released
         for storage in cleared:
             dict.clear(self._items(storage))
         if cleared:
-            state.cleared = cleared
+            wish.cleared = cleared
         return True
 
     def is_status(self, status: SessionStatus = SessionStatus.ACTIVE) -> bool:

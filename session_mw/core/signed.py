@@ -1,10 +1,10 @@
 """Signed values: what a client may read, but not change.
 
-    1.<key id>.<header>.<body>.<MAC>          each part base64url (RFC 4648 §5) without padding
+    1.<key id>.<header>.<payload>.<MAC>          each part base64url (RFC 4648 §5) without padding
 
-The header is a JSON object of the id and the times, the body the session's data, both in clear to whoever holds the
-cookie; ``seal`` hides them and is the default. The MAC is HMAC-SHA256 by itsdangerous over all that precedes its
-dot, under a key derived for this purpose alone: a seal never passes as signed, nor the other way round.
+The header is a JSON object of what a record has beside its payload, both in clear to whoever holds the cookie;
+``seal`` hides them and is the default. The MAC is HMAC-SHA256 by itsdangerous over all that precedes its dot, under a
+key derived for this purpose alone: a seal never passes as signed, nor the other way round.
 
 The MAC is checked before anything is decoded, and its text compared, not its bytes: one spelling per value.
 """
@@ -19,22 +19,27 @@ import itsdangerous
 import msgspec
 from itsdangerous.encoding import base64_decode, base64_encode
 
-from ..errors import InvalidSessionIdError, SealError
+from ..errors import SealError
 from .keys import KeyRing
-from .seal import Contents
-from .tokens import is_id
+from .record import Record
+from .seal import check_time
 
 __all__ = ["Signer"]
 
 _SHAPE = re.compile(r"1\.([A-Za-z0-9_-]{6})\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]{43})")
 
 
-class _Header(msgspec.Struct, frozen=True, gc=False):
+class _Header(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     id: str
     issued_at: int
     created_at: int
+    last_activity: int
     expires_at: int
     absolute_expires_at: int
+    user_id: str | None = None
+    lifetime: int | None = None
+    login_ip: str | None = None
+    login_user_agent: str | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -42,7 +47,7 @@ _decode = msgspec.json.Decoder(_Header).decode
 
 
 class Signer:
-    """Contents to readable cookie value and back, for one *purpose*; stands in for ``Sealer``.
+    """Record to readable cookie value and back, for one *purpose*; stands in for ``Sealer``.
 
     ``clock_skew``: how many seconds ahead of us another server's clock may be.
     """
@@ -61,20 +66,27 @@ class Signer:
         self._primary = next(iter(self._signers))
         self._clock_skew = clock_skew
 
-    def seal(self, contents: Contents, nonce: bytes) -> str:
-        """*contents* signed with the primary key. *nonce* is for ``Sealer``'s sake; a signature needs none.
+    def seal(self, record: Record, issued_at: int, nonce: bytes) -> str:
+        """*record* signed at *issued_at* (Unix seconds) with the primary key.
 
-        Raises ``InvalidSessionIdError`` for an id that is none of ours.
+        *nonce* is for ``Sealer``'s sake; a signature needs none.
         """
-        if not is_id(contents.id):
-            raise InvalidSessionIdError("not a session id")
         header = _Header(
-            contents.id, contents.issued_at, contents.created_at, contents.expires_at, contents.absolute_expires_at
+            record.id,
+            issued_at,
+            record.created_at,
+            record.last_activity,
+            record.expires_at,
+            record.absolute_expires_at,
+            record.user_id,
+            record.lifetime,
+            record.login_ip,
+            record.login_user_agent,
         )
-        parts = (b"1", self._primary.encode(), base64_encode(_encode(header)), base64_encode(contents.body))
+        parts = (b"1", self._primary.encode(), base64_encode(_encode(header)), base64_encode(record.payload))
         return self._signers[self._primary].sign(b".".join(parts)).decode()
 
-    def unseal(self, text: str, now: int) -> Contents:
+    def unseal(self, text: str, now: int) -> Record:
         """What *text* holds, if it was signed under this ring and purpose and its time has not passed at *now*.
 
         Raises ``SealError``, and nothing else, whatever *text* is.
@@ -82,25 +94,29 @@ class Signer:
         shape = _SHAPE.fullmatch(text)
         if shape is None:
             raise SealError("malformed")
-        key_id, header, body, mac = shape.groups()
+        key_id, header, payload, mac = shape.groups()
         signer = self._signers.get(key_id)
         if signer is None:
             raise SealError("unknown_key")
         if not hmac.compare_digest(signer.get_signature(text[: shape.end(3)]), mac.encode()):
             raise SealError("forged")
-        known = _decode(base64_decode(header))  # ours from here on
-        contents = Contents(
+        try:
+            known = _decode(base64_decode(header))
+        except (itsdangerous.BadData, msgspec.DecodeError):  # whoever knows the key signed it, but not as we do
+            raise SealError("malformed") from None
+        record = Record(
             known.id,
-            known.issued_at,
+            b"",
+            known.user_id,
             known.created_at,
+            known.last_activity,
             known.expires_at,
             known.absolute_expires_at,
-            base64_decode(body),
+            known.lifetime,
+            known.login_ip,
+            known.login_user_agent,
+            1,
+            base64_decode(payload),
         )
-        contents.check(now, self._clock_skew)
-        return contents
-
-    def needs_reseal(self, text: str) -> bool:
-        """Whether *text* (its first eight characters are enough) names a retired key, so that a write renews it."""
-        key_id = text[2:8]
-        return text[:2] == "1." and key_id != self._primary and key_id in self._signers
+        check_time(record, known.issued_at, now, self._clock_skew)
+        return record

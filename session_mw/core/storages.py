@@ -158,7 +158,7 @@ class Storages(Kernel):
             dict.clear(self)
         else:
             state.others = {**state.others, name: {}}
-        state.cleared |= {name}
+        state.wishing().cleared |= {name}
         state.drop_replay(name)
         self._end_login(name)
         return self

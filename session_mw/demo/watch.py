@@ -121,10 +121,10 @@ class _Layer(SessionLayer):
         home = super().home_for(place)
         return Home(home.manager, _face(home.store), _face(home.astore))
 
-    def fill(self, session: Session) -> None:
+    def fill(self, session: Session, values: list[str] | None = None) -> None:
         began, trace = perf_counter_ns(), _trace()
         trace.touched = True
-        super().fill(session)
+        super().fill(session, values)
         trace.nanoseconds += perf_counter_ns() - began
 
     async def afill(self, session: Session) -> None:

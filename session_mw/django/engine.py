@@ -111,7 +111,7 @@ class SessionStore(KeyedSession):
     def _follow_expiry(self, state: State) -> None:
         """This session's own idle limit is what ``set_expiry`` was given."""
         value, base = self._items(DEFAULT_STORAGE).get(EXPIRY), state.base
-        kept = None if base is None or state.wiped else base.lifetime
+        kept = None if base is None or state.wish.wiped else base.lifetime
         until = expiry_date(value)
         if until is None:
             lifetime = int(value) if value and not isinstance(value, str) else None
@@ -120,7 +120,7 @@ class SessionStore(KeyedSession):
         else:
             lifetime = int(until - self._layer.now()) or -1
         if lifetime != kept:
-            state.lifetime = lifetime
+            state.wishing().lifetime = lifetime
 
     def commit(self) -> None:
         """``save()``, by our own name for it."""

@@ -68,7 +68,7 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
     def _token_of(self, state: State, *, planned: bool) -> Token | None:
         """The token of what is kept now; *planned*: of what will be kept, where a rotation is under way."""
         token, base = state.token, state.base
-        if token is not None and ((planned and state.rotating) or (base is not None and base.id == token.id)):
+        if token is not None and ((planned and state.wish.rotating) or (base is not None and base.id == token.id)):
             return token
         return None if base is None else self._key
 
@@ -188,7 +188,7 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
 
     def _is_refused(self) -> bool:
         """Whether a login came from another address, and the verdict went against it."""
-        return self._state is not None and self._state.destroyed
+        return self._state is not None and self._state.wish.destroyed
 
     def _begin_anew(self, state: State) -> None:
         """Let go of the record this was opened from; the data stays."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from django.http import HttpResponse
 from django.utils.asyncio import async_unsafe
@@ -97,15 +97,13 @@ class RequestReader:
 class Kept(State):
     """Django keeps a session without anything in it, as long as it has a key."""
 
-    __slots__ = ()
-    keeps_empty = True
+    keeps_empty: ClassVar[bool] = True
 
 
 class WatchedKept(Kept):
     """The same, where somebody listens to events."""
 
-    __slots__ = ()
-    tells = True
+    tells: ClassVar[bool] = True
 
 
 class DjangoLayer(SessionLayer):
@@ -172,12 +170,15 @@ class DjangoLayer(SessionLayer):
                 return values
         return [key.text]
 
-    def fill(self, session: Any) -> None:
+    def fill(self, session: Any, values: list[str] | None = None) -> None:
         """Open what the session's key names. Raises ``StoreError`` when the store fails."""
-        state, values, flow = self._opening(session)
-        self._opened(session, state, values, self.run(session._home, flow) if values else Opened())
-        if session._is_refused():
-            session._end()
+        if values is None:
+            state, claims, flow = self._opening(session)
+            self._opened(session, state, claims, self.run(session._home, flow) if claims else Opened())
+            if session._is_refused():
+                session._end()
+        else:
+            super().fill(session, values)
 
     async def afill(self, session: Any) -> None:
         """``fill``, awaited."""

@@ -80,7 +80,7 @@ class Manager(Protocol):
         """Judge the *values* the client sent under our cookie name. Never raises for what a client sends."""
         ...
 
-    def commit(self, state: State, live: Live, now: int, random: Random, *, early: bool = False) -> Any:
+    def commit(self, state: State, live: Live, now: int, random: Random, early: bool = False) -> Any:
         """Carry out what a request wishes: a ``Verdict``, or a flow that ends in one.
 
         *early*: before the response starts, where no cookie can be decided yet.
@@ -97,10 +97,10 @@ class Manager(Protocol):
 def note_change(state: State, record: Record | None, old: Record | None, now: int) -> None:
     """The event for *record* having taken the place of *old*; either may be missing. Before ``state.rebase``."""
     if record is None:
-        if old is not None and not state.destroyed:
+        if old is not None and not state.wish.destroyed:
             state.note("destroy", now, "empty", handle=old.id, user=old.user_id)
         return
-    name = "create" if old is None or state.wiped else "save" if record.id == old.id else "rotate"
+    name = "create" if old is None or state.wish.wiped else "save" if record.id == old.id else "rotate"
     state.note(name, now, handle=record.id, user=record.user_id)
 
 

@@ -6,33 +6,18 @@ logout and received after it brings that login back until its deadlines. There i
 
 from __future__ import annotations
 
-import msgspec
-
 from ..config import SessionConfig, missing_home_error
+from ..core.draft import draft
 from ..core.lifetime import Limits, expired, touch_due
 from ..core.operations import AsyncStore, Store
 from ..core.record import Record
-from ..core.seal import NONCE_BYTES, Contents, Sealer
+from ..core.seal import NONCE_BYTES, Sealer
 from ..core.state import State
 from ..core.tokens import RANDOM_BYTES, mint
 from ..errors import SealError
 from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict, note_change
 
 __all__ = ["CookieManager"]
-
-
-class _Rest(msgspec.Struct, frozen=True, array_like=True):
-    """What a record has beside the sealed header and the payload."""
-
-    user_id: str | None
-    last_activity: int
-    lifetime: int | None
-    login_ip: str | None
-    login_user_agent: str | None
-
-
-_decode = msgspec.json.Decoder(_Rest).decode
-_encode = msgspec.json.Encoder().encode
 
 
 class CookieManager:
@@ -47,11 +32,12 @@ class CookieManager:
             raise missing_home_error()
         purpose = f"{config.table_index}/{config.cookie_name}"
         if config.encrypt_cookie_data:
-            self._sealer = Sealer(config.keys, purpose, clock_skew=config.clock_skew)
+            sealer: Sealer | Signer = Sealer(config.keys, purpose, clock_skew=config.clock_skew)
         else:
             from ..core.signed import Signer  # itsdangerous is loaded only where it is used
 
-            self._sealer = Signer(config.keys, purpose, clock_skew=config.clock_skew)  # type: ignore[assignment]
+            sealer = Signer(config.keys, purpose, clock_skew=config.clock_skew)
+        self._seal, self._unseal = sealer.seal, sealer.unseal
         self._limits = Limits(config.idle_timeout, config.absolute_timeout, config.touch_after(stored=False))
         self._persistent = config.persistent
         self._cookie = config.cookie
@@ -60,44 +46,23 @@ class CookieManager:
     def open(self, values: list[str], now: int) -> Opened:
         """Unseal the one value that is ours; a doubled ``__Host-`` name, or two that verify, is refused."""
         if len(values) == 1:
-            return self._unseal(values[0], now)
+            try:
+                return Opened(self._unseal(values[0], now))
+            except SealError as error:
+                return Opened(None, error.reason)
         if not values:
             return Opened()
         if self._host_prefixed or len(values) > 3:  # one host cannot have set both (6265bis §4.1.3.2)
             return Opened(reason="doubled")
-        opened = [self._unseal(value, now) for value in values]
+        opened = [self.open([value], now) for value in values]
         good = [one for one in opened if one.record is not None]
         return good[0] if len(good) == 1 else Opened(reason="doubled" if good else opened[0].reason)
-
-    def _unseal(self, value: str, now: int) -> Opened:
-        try:
-            contents = self._sealer.unseal(value, now)
-        except SealError as error:
-            return Opened(reason=error.reason)
-        payload, _, tail = contents.body.rpartition(b"\n")
-        rest = _decode(tail)
-        return Opened(
-            Record(
-                contents.id,
-                b"",
-                rest.user_id,
-                contents.created_at,
-                rest.last_activity,
-                contents.expires_at,
-                contents.absolute_expires_at,
-                rest.lifetime,
-                rest.login_ip,
-                rest.login_user_agent,
-                1,
-                payload,
-            )
-        )
 
     def recheck(self, state: State, now: int, *, active: bool) -> bool:
         """Whether the seal's own deadlines have not passed; a socket cannot be given a new one."""
         return state.base is not None and not expired(state.base, now)
 
-    def commit(self, state: State, live: Live, now: int, random: Random, *, early: bool = False) -> Verdict:
+    def commit(self, state: State, live: Live, now: int, random: Random, early: bool = False) -> Verdict:
         """Seal what is to be kept; leave the cookie alone when nothing changed."""
         if early:
             return LEAVE  # there is nothing to write but the cookie
@@ -116,15 +81,12 @@ class CookieManager:
         Nothing counts as done yet. Raises what ``commit`` raises.
         """
         token = state.token
-        if token is None and (base is None or state.destroyed):
+        if token is None and (base is None or state.wish.destroyed):
             token = mint(random(RANDOM_BYTES))
-        record = state.draft(live, base, now, self._limits, token)
+        record = draft(state, live, base, now, self._limits, token)
         if record is None:
             return None, LEAVE if base is None else CLEAR
-        rest = _Rest(record.user_id, record.last_activity, record.lifetime, record.login_ip, record.login_user_agent)
-        body = b"%b\n%b" % (record.payload, _encode(rest))
-        contents = Contents(record.id, now, record.created_at, record.expires_at, record.absolute_expires_at, body)
-        value = self._sealer.seal(contents, random(NONCE_BYTES))
+        value = self._seal(record, now, random(NONCE_BYTES))
         self._cookie.check(value)  # before anything counts as done
         persistent = self._persistent or state.is_persistent()
         return record, Verdict(Action.SET, value, record.absolute_expires_at - now if persistent else None)

@@ -86,13 +86,13 @@ class RevocableCookieManager:
     # -- committing ---------------------------------------------------------------------------------------------
 
     def commit(
-        self, state: State, live: Live, now: int, random: Random, *, early: bool = False
+        self, state: State, live: Live, now: int, random: Random, early: bool = False
     ) -> Verdict | Flow[Verdict]:
         """Seal what is to be kept, unless the session has ended meanwhile."""
         if early:
             return LEAVE
         changed = state.changed(live)
-        if state.stale and not state.logged_in:
+        if state.stale and not state.wish.logged_in:
             if changed and not state.dropped:
                 state.drop(now, "stale_token")
             return LEAVE
@@ -105,11 +105,11 @@ class RevocableCookieManager:
         record, verdict = self._seals.seal(state, live, base, now, random)  # first: it may be too large
         if base is not None:
             over = yield from self._has_ended(base, now, graced=False)  # who comes in the grace may read, not write
-            if not over and (record is None or state.rotating or state.ends()):
+            if not over and (record is None or state.wish.rotating or state.ends()):
                 until = base.absolute_expires_at
                 over = (yield Create(_entry(base.id, now + state.overlap(), "", until))) is not True
             if over:
-                if not state.logged_in:
+                if not state.wish.logged_in:
                     state.drop(now, "gone")
                     return LEAVE
                 base = None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -59,15 +59,14 @@ Data = dict[str, Any]
 class Outside(State):
     """The state of a session that is acted on from outside a request."""
 
-    __slots__ = ()
-    outside = keeps_empty = True
+    outside: ClassVar[bool] = True
+    keeps_empty: ClassVar[bool] = True
 
 
 class WatchedOutside(Outside):
     """The same, where somebody listens to events."""
 
-    __slots__ = ()
-    tells = True
+    tells: ClassVar[bool] = True
 
 
 class ServiceFlows:
@@ -88,10 +87,11 @@ class ServiceFlows:
         live = dict(data or {})
         owner = None if user_id is None else owner_id(user_id)
         if lifetime is not None:
-            state.lifetime = own_limit(lifetime, self._limits, "lifetime")
+            state.wishing().lifetime = own_limit(lifetime, self._limits, "lifetime")
         if owner is not None:
             login = new_login(state.now, self._random(LOGIN_RANDOM_BYTES), None, None, bound=False)
-            state.logins, state.owner, state.logged_in = {DEFAULT_STORAGE: login}, owner, login
+            wish = state.wishing()
+            wish.logins, wish.owner, wish.logged_in = {DEFAULT_STORAGE: login}, owner, login
             if self._config.owner_key is not None:  # there the app's own key is the login
                 live.setdefault(self._config.owner_key, owner)
         handle = yield from self._begin(state, live)
@@ -114,7 +114,7 @@ class ServiceFlows:
     def _begin(self, state: State, live: Data) -> Flow[str]:
         """Write *live* under a new id that nobody can carry yet."""
         state.token = token = Token(mint(self._random(RANDOM_BYTES)).id, "")
-        state.rotating = True
+        state.wishing().rotating = True
         yield from self._write(state, live)
         return token.id
 
@@ -207,7 +207,7 @@ class ServiceFlows:
 
     def replace(self, state: State, id: str, data: Mapping[str, Any]) -> Flow[None]:
         def put(live: Data) -> None:
-            state.cleared = frozenset((DEFAULT_STORAGE,))
+            state.wishing().cleared = frozenset((DEFAULT_STORAGE,))
             live.clear()
             live.update(data)
 
@@ -244,11 +244,12 @@ class ServiceFlows:
         return record.expires_at
 
     def touch(self, state: State, id: str) -> Flow[int]:
-        record = yield from self._live(state, id)
-        until = slide(record, state.now, self._limits)
-        if (yield Touch(record.id, state.now, until)) is not True:
-            raise SessionNotFoundError
-        return until
+        for _ in range(TRIES):
+            record = yield from self._live(state, id)
+            until = slide(record, state.now, self._limits)
+            if (yield Touch(record.id, state.now, until)) is True:  # else it has ended, or gone on under a new id
+                return until
+        raise StoreConflictError(TRIES)
 
     # -- ending -------------------------------------------------------------------------------------------------
 
@@ -260,7 +261,7 @@ class ServiceFlows:
             return False
         state.base = live
         state.wipe()
-        state.destroyed = True
+        state.wishing().destroyed = True
         try:
             yield from self._write(state, {})
         except SessionNotFoundError:  # somebody else was faster

@@ -14,6 +14,7 @@ from __future__ import annotations
 import msgspec
 
 from ..config import SessionConfig
+from ..core.draft import draft
 from ..core.lifetime import CLOSED_SECONDS, Limits, expired, slide, touch_due
 from ..core.operations import (
     AsyncStore,
@@ -138,16 +139,16 @@ class StoreManager:
     # -- committing ---------------------------------------------------------------------------------------------
 
     def commit(
-        self, state: State, live: Live, now: int, random: Random, *, early: bool = False
+        self, state: State, live: Live, now: int, random: Random, early: bool = False
     ) -> Verdict | Flow[Verdict]:
         """Plan first: an untouched session never creates a flow."""
         base = state.base
         changed = state.changed(live)
-        if state.stale and not state.logged_in:
+        if state.stale and not state.wish.logged_in:
             if changed and not state.dropped:
                 state.drop(now, "stale_token")
             return LEAVE
-        if early and (state.logged_in or state.wiped):
+        if early and (state.wish.logged_in or state.wish.wiped):
             return LEAVE  # who is logged in must not be written under the old token
         if not changed and state.end_others is None:
             if base is not None and touch_due(base, now, self._limits):
@@ -157,7 +158,7 @@ class StoreManager:
             flow = self._change(state, live, now, random, early)
         else:
             flow = self._change_and_end_others(state, live, now, random, early, changed)
-        return self._within(self._limit, state, flow, now) if self._limit is not None and state.logged_in else flow
+        return self._within(self._limit, state, flow, now) if self._limit is not None and state.wish.logged_in else flow
 
     def _within(self, limit: SessionLimit, state: State, flow: Flow[Verdict], now: int) -> Flow[Verdict]:
         """A login, by *flow*, and what it means for the owner's other sessions."""
@@ -177,9 +178,9 @@ class StoreManager:
         return self._announce(state, now, early)
 
     def _change(self, state: State, live: Live, now: int, random: Random, early: bool) -> Flow[Verdict]:
-        if state.base is None or ((state.rotating or state.wiped) and not early):
+        if state.base is None or ((state.wish.rotating or state.wish.wiped) and not early):
             return self._replace(state, live, now, random, early)
-        if state.rotating:
+        if state.wish.rotating:
             return self._save_before_rotating(state, live, state.base, now, random)
         return self._save(state, live, state.base, now, random, early)
 
@@ -214,7 +215,8 @@ class StoreManager:
         """Save early, under the old token; the rotation is still to come."""
         grace = state.overlap()
         verdict = yield from self._save(state, live, base, now, random, True)
-        state.rotating, state.grace = True, grace
+        wish = state.wishing()
+        wish.rotating, wish.grace = True, grace
         return verdict
 
     def _save(self, state: State, live: Live, base: Record, now: int, random: Random, early: bool) -> Flow[Verdict]:
@@ -225,7 +227,7 @@ class StoreManager:
             if newer is None:
                 state.drop(now, "gone")
                 return LEAVE
-            record = state.draft(live, newer, now, self._limits)
+            record = draft(state, live, newer, now, self._limits)
             outcome: Outcome
             if record is None:
                 outcome = yield Delete(newer.id, newer.version)
@@ -251,14 +253,14 @@ class StoreManager:
         token = state.token or mint(random(RANDOM_BYTES))
         proof = digest(token.secret) if token.secret else b""  # nobody can carry it until a token is issued
         for _ in range(TRIES):
-            if newer is None and base is not None and not state.logged_in:
+            if newer is None and base is not None and not state.wish.logged_in:
                 state.drop(now, "gone")
                 return LEAVE
             moved = newer is not None and base is not None and newer.id != base.id  # somebody else has just rotated it
-            if newer is not None and moved and not (state.logged_in or state.wiped):
+            if newer is not None and moved and not (state.wish.logged_in or state.wish.wiped):
                 state.token = None
                 return (yield from self._save(state, live, newer, now, random, early))
-            record = state.draft(live, newer, now, self._limits, token, proof)
+            record = draft(state, live, newer, now, self._limits, token, proof)
             swap = self._swap(state, record, newer, now, random)
             outcome: Outcome = (yield swap) if isinstance(swap, Rotate) else (yield from swap)
             if outcome in _DONE:
@@ -289,7 +291,7 @@ class StoreManager:
             return self._begin(kept)
         grace = state.overlap()
         until = now + grace + CLOSED_SECONDS
-        successor = None if state.logged_in or state.wiped else pointer(record.id, now + grace)
+        successor = None if state.wish.logged_in or state.wish.wiped else pointer(record.id, now + grace)
         if self.store.can_rotate:
             return Rotate(kept, old.id, old.version, until, successor)
         return self._swap_in_two(kept, old, until, successor)

@@ -234,7 +234,7 @@ def test_after_64_conflicts_it_gives_up() -> None:
     assert saves == given_up.value.tries == TRIES == 64
 
     state = opened(record(), NOW)
-    state.rotating, state.token = True, OTHER
+    state.wishing().rotating, state.token = True, OTHER
     flow, rotations = commit(state, {"a": 2}), 0
     operation = next(flow)
     with pytest.raises(StoreConflictError):  # noqa: PT012
@@ -268,7 +268,8 @@ def test_gone_through_a_pointer_goes_to_the_successor() -> None:
 
 def test_only_a_login_begins_anew_when_its_session_is_gone() -> None:
     state = opened(record(b'{"old":1}'), NOW)
-    state.rotating, state.logged_in, state.token, state.owner = True, LOGIN, OTHER, "ann"
+    wish = state.wishing()
+    wish.rotating, wish.logged_in, state.token, wish.owner = True, LOGIN, OTHER, "ann"
     live = {"old": 1, "mine": 2}
     flow = commit(state, live)
     assert isinstance(next(flow), Rotate)
@@ -280,11 +281,13 @@ def test_only_a_login_begins_anew_when_its_session_is_gone() -> None:
     assert live == {"mine": 2}
 
 
-def rotating(**fields: Any) -> State:
+def rotating(end_others: str | None = None, **wishes: Any) -> State:
     state = opened(record(), NOW)
-    state.rotating, state.token = True, OTHER
-    for name, value in fields.items():
-        setattr(state, name, value)
+    state.token, state.end_others = OTHER, end_others
+    wish = state.wishing()
+    wish.rotating = True
+    for name, value in wishes.items():
+        setattr(wish, name, value)
     return state
 
 
@@ -352,7 +355,7 @@ def test_a_concurrent_save_does_not_undo_a_rotation() -> None:
 def test_destroy_closes_whatever_version_is_there() -> None:
     state = opened(record(), NOW)
     state.wipe()
-    state.destroyed = True
+    state.wishing().destroyed = True
     flow = commit(state, {})
     assert next(flow) == Close(TOKEN.id, 1, NOW + 60)
     assert flow.send(Outcome.CONFLICT) == Load(TOKEN.id)
@@ -361,7 +364,7 @@ def test_destroy_closes_whatever_version_is_there() -> None:
 
     state = opened(record(), NOW)
     state.wipe()
-    state.destroyed, state.phase = True, STARTED
+    state.wishing().destroyed, state.phase = True, STARTED
     flow = commit(state, {})
     next(flow)
     assert finish(flow, CLOSED) is LEAVE  # too late for a cookie
@@ -391,7 +394,7 @@ def test_early_commits_hold_back_what_needs_a_cookie() -> None:
     flow = commit(state, {"a": 2}, early=True)
     assert isinstance(next(flow), Save)
     assert finish(flow, Outcome.SAVED) is LEAVE
-    assert state.rotating
+    assert state.wish.rotating
     assert isinstance(next(commit(state, {"a": 2})), Rotate)
     assert commit(rotating(logged_in=LOGIN), {"a": 2}, early=True) is LEAVE
 
