@@ -72,5 +72,5 @@ def test_growth_on_a_server_of_its_own(redis_program, capsys):
         "load", "save", "touch", "list",
     ]  # fmt: skip
     assert "purged 60 in calls of 100" in shown
-    owned, alone = map(int, re.findall(r"^(\d+) bytes a session", shown, re.MULTILINE))
+    alone, owned = map(int, re.findall(r"^(\d+) bytes a session", shown, re.MULTILINE))
     assert 500 < alone < 700 < owned < 1000
