@@ -38,7 +38,7 @@ from session_mw.stores.redis import AsyncRedisStore, RedisStore
 from session_mw.stores.redis_layout import Keys, encode, stamp
 from session_mw.stores.redis_scripts import SAVE_PAYLOAD
 
-from .drivers import Asgi
+from .drivers import Asgi, loop_factory
 from .floors import COOKIE, TAIL, find, mint
 from .scenarios import SESSION, routes
 from .subjects import asgi_app
@@ -303,18 +303,9 @@ def _called(path: str, rounds: int, seconds: float) -> list[Row]:
 
 def measure(path: str, *, rounds: int, seconds: float) -> list[Row]:
     """All rows, *seconds* a slice."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         rows = runner.run(_measure(path, rounds, seconds))
     return [*rows, *_called(path, rounds, seconds)]
-
-
-def _loop_factory() -> Any:
-    """uvloop's where it is installed, as under uvicorn; else asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def trips(path: str) -> dict[str, int]:

@@ -36,6 +36,7 @@ from session_mw.core.record import Record
 from session_mw.stores.faces import is_awaited
 from session_mw.stores.sql import DatabaseStore
 
+from .drivers import loop_factory
 from .harness import Run, build, groups, requests, workshop
 from .harness import measure as measure_requests
 from .scenarios import SCENARIOS
@@ -176,20 +177,11 @@ def calls(server: Server, *, rounds: int, seconds: float) -> list[Row]:
     gc.freeze()  # what was imported is nobody's garbage
     try:
         for driver in (CALLED[server.name], AWAITED[server.name]):
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 rows += runner.run(_calls(server, driver, rounds, seconds))
     finally:
         gc.unfreeze()
     return rows
-
-
-def _loop_factory() -> Any:
-    """uvloop's where it is installed, as under uvicorn; else asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 # Statements, as the server counts them

@@ -37,6 +37,8 @@ _REPEATS = 5
 _TRIES = 128  # a bound: each throws away one dead connection
 _LOST = (OSError, EOFError, AttributeError, RuntimeError)  # what drivers raise where a connection broke under them
 
+_NO_LINE = "cannot connect; see that it runs, and that host, port, user, password and database are right"
+
 
 class Connections:
     """The connections of *engine* for one store; *ours*: nobody else uses it. *table* is for messages.
@@ -126,7 +128,7 @@ class Connections:
         try:
             return self._resting() or self.engine.raw_connection()
         except Exception as error:  # whatever a driver raises that cannot connect
-            raise self.told(error, "cannot connect") from driver_error(error)
+            raise self.told(error, _NO_LINE) from driver_error(error)
         finally:
             self._waiting.pop()
 
