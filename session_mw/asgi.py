@@ -165,8 +165,8 @@ class SessionMiddleware:
         try:
             if not layer.ready:
                 await layer.aopen_store()
-            if autoload and layer.must_wait(session):
-                await layer.afill(session)
+            if autoload and (opening := layer.opening(session)) is not None:
+                await opening
         except StoreError as error:
             session._prepare().failure = error  # raised at first touch: an app that ignores the session works
 
