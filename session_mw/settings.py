@@ -328,11 +328,16 @@ def collect(
     return settings, written
 
 
+_is_about_entropy = re.compile(r"entropy|^(session_)?(s?id|token|secret)_(bits|bytes|len|length|size)$").search
+
+
 def unknown(
     name: str, written: str | None = None, spell: Callable[[str], str] = str, what: str = "setting"
 ) -> ConfigurationError:
     """The error for a *name* that is none, with the nearest one; *written* and *spell*: how the caller writes names."""
     message = f"unknown {what} {name if written is None else written!r}"
+    if _is_about_entropy(name):  # that of the seed's handlers could make ids weaker than a guess is worth
+        return ConfigurationError(f"{message}: ids always have 144 random bits, and secrets 264; leave it out")
     import difflib
 
     nearest = difflib.get_close_matches(name, KINDS, n=1)

@@ -25,7 +25,16 @@ MAX_LINES = 500
 # is one module. Under TYPE_CHECKING everything is free.
 PURE = {"core", "settings", "profiles", "config", "errors"}
 FLOWS = PURE | {"managers", "stores.url"}
-LAYER = {"layer", "home", "exchange", "admission", "upgrade", "events", "headers"}  # what every integration shares
+LAYER = {
+    "layer",
+    "home",
+    "exchange",
+    "admission",
+    "events",
+    "headers",
+    "shield",
+    "upgrade",
+}  # what every integration shares
 SHARED = FLOWS | LAYER
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -51,7 +60,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "refusal": {"errors", "exchange"},
     "access": FLOWS | {"exchange", "refusal"},
     "guard": {"access", "errors", "refusal"},
-    "service": FLOWS | {"events", "stores.faces"},
+    "service": FLOWS | {"events", "shield", "stores.faces"},
+    "shield": set(),
     "cleanup": {"service", "errors"},
     "headers": PURE,
     "workers": set(),
@@ -59,7 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exchange": FLOWS,
     "admission": FLOWS | {"events", "exchange", "upgrade"},
     "home": FLOWS | {"stores.faces"},
-    "layer": FLOWS | {"admission", "events", "exchange", "home", "upgrade", "workers"},
+    "layer": FLOWS | {"admission", "events", "exchange", "home", "shield", "upgrade", "workers"},
     "asgi": SHARED | {"websocket"},
     "websocket": SHARED,
     "wsgi": SHARED,
@@ -80,7 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # A package that is not the standard library's: who may import it, at any depth of the code.
 ANYWHERE = {"msgspec", "typing_extensions"}
 ONLY_IN: dict[str, set[str]] = {
-    "anyio": {"layer", "websocket"},
+    "anyio": {"shield", "websocket"},
     "cryptography": {"core.keys", "core.seal"},
     "itsdangerous": {"core.signed"},
     "markupsafe": {"core.tags", "legacy"},
