@@ -25,7 +25,7 @@ from .program import STORE_FAILED, Failure
 __all__ = ["Reached", "configured", "json_option", "reached", "store_option"]
 
 PREFIX = "SESSION_MW_"
-WHERE = {"STORE", "SAVE_PATH", "REVOCATION", "REVOCATION_STALENESS", "ENCRYPT_COOKIE_DATA"}
+WHERE = {"STORE", "MIGRATE_FROM", "SAVE_PATH", "REVOCATION", "REVOCATION_STALENESS", "ENCRYPT_COOKIE_DATA"}
 """Settings that say where sessions are kept, in whose place ``--store`` stands."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])

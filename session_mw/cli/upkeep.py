@@ -62,7 +62,7 @@ def stats(store: str | None, json: bool) -> None:
 def schema(store: str | None, json: bool) -> None:
     """Print what must be made before the store can be used: SQL for a database, nothing for others."""
     config = configured(store)
-    made: Any = store_of(config)
+    made: Any = store_of(config.replace(migrate_from=None))  # the old one has what it needs
     sql: str | None = made.schema() if hasattr(made, "schema") else None
     if json:
         output.as_json({"store": output.shown_url(config.store), "sql": sql})

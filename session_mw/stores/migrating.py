@@ -140,6 +140,11 @@ class MigratingStore(_Both):
         for store in self._stores:
             store.initialize()
 
+    def open_existing(self) -> None:
+        """``initialize()``, but nothing is made, where the stores know how."""
+        for store in self._stores:
+            getattr(store, "open_existing", store.initialize)()
+
     def teardown(self) -> None:
         for store in self._stores:
             store.teardown()
@@ -150,6 +155,7 @@ class AsyncMigratingStore(_Both):
 
     def __init__(self, new: Any, old: Any) -> None:
         super().__init__(*(store if is_awaited(store) else loop_faces(store)[1] for store in (new, old)))
+        self._given = (new, old)
         self.built_in = getattr(new, "built_in", None) or getattr(old, "built_in", None)
 
     async def _run(self, steps: Steps[T]) -> T:
@@ -197,6 +203,14 @@ class AsyncMigratingStore(_Both):
     async def initialize(self) -> None:
         for store in self._stores:
             await store.initialize()
+
+    async def open_existing(self) -> None:
+        """``initialize()``, but nothing is made, where the stores know how."""
+        from asyncio import to_thread
+
+        for store in self._given:
+            opening = getattr(store, "open_existing", store.initialize)
+            await (opening() if is_awaited(store) else to_thread(opening))
 
     async def teardown(self) -> None:
         for store in self._stores:
