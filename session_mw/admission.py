@@ -8,6 +8,8 @@ cookie may stand for it (``upgrade``).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .config import SessionConfig
 from .core.login import with_ip_change
 from .core.operations import Flow
@@ -17,7 +19,9 @@ from .core.state import OVER, State
 from .exchange import Exchange
 from .managers import Opened
 from .managers.claims import consult, moved, objection
-from .upgrade import Upgrade
+
+if TYPE_CHECKING:
+    from .upgrade import Upgrade
 
 __all__ = ["Admission"]
 
@@ -25,10 +29,10 @@ __all__ = ["Admission"]
 class Admission:
     """One per middleware. ``needed``: whether there is anything to ask."""
 
-    def __init__(self, config: SessionConfig, exchange: Exchange) -> None:
+    def __init__(self, config: SessionConfig, exchange: Exchange, upgrade: Upgrade | None = None) -> None:
         self._config = config
         self._exchange = exchange
-        self._upgrade = exchange if isinstance(exchange, Upgrade) else None
+        self._upgrade = upgrade
         self._objects = config.strict_session_ip or config.session_ip or config.on_validate is not None
         self.needed = self._objects or self._upgrade is not None
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .admission import Admission
 from .config import SessionConfig
@@ -29,8 +29,10 @@ from .exchange import AccessRefused, Answer, Exchange, Reader
 from .home import Home, build_manager, home_in
 from .managers import LEAVE, Manager, Opened, Verdict
 from .shield import shielded
-from .upgrade import Upgrade
 from .workers import warn_of_several
+
+if TYPE_CHECKING:
+    from .upgrade import Upgrade
 
 __all__ = ["SessionLayer", "check_single"]
 
@@ -53,10 +55,10 @@ class SessionLayer:
         self.owner_key = config.owner_key
         self.limits = Limits(config.idle_timeout, config.absolute_timeout, config.touch_after(False))
         self.random = os.urandom
-        self.upgrade = Upgrade(config, reader) if config.legacy else None
+        self.upgrade = _upgrade(config, reader) if config.legacy else None
         self.exchange = self.upgrade or Exchange(config, reader)
         self.events = Events(config)
-        self._admission = Admission(config, self.exchange)
+        self._admission = Admission(config, self.exchange, self.upgrade)
         self._asks = self._admission.needed
         self._looks_closer = self.events.wanted or self._asks
         self._begin: type[State] = Watched if self.events.wanted else State
@@ -448,6 +450,12 @@ class SessionLayer:
         """Raises ``ConfigurationError`` for a client-kept session without ``revocation``."""
         if session._home.manager.consults is None:
             raise ConfigurationError("nothing is kept on the server; add store=, or revocation= to end sealed cookies")
+
+
+def _upgrade(config: SessionConfig, reader: Reader) -> Upgrade:
+    from .upgrade import Upgrade  # loaded only where it is used
+
+    return Upgrade(config, reader)
 
 
 def check_single(outer: object, session: Session) -> None:

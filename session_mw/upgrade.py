@@ -79,9 +79,8 @@ class Upgrade(Exchange):
             opened = yield from opened
         if manager.store is not None and opened.record is not None and not opened.pointer:
             state.token, state.unsent = token, True  # the client does not know it yet
-        if opened.record is None:
-            return Opened(reason=f"legacy_{opened.reason}")
-        state.note("upgrade", state.now, handle=opened.record.id, user=opened.record.user_id)
+        if opened.record is not None:
+            state.note("upgrade", state.now, handle=opened.record.id, user=opened.record.user_id)
         answer: Opened = opened
         return answer
 

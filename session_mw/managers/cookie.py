@@ -65,7 +65,7 @@ class CookieManager:
         try:
             self._cookie.check(self._seal(record, now, random(NONCE_BYTES)))
         except SessionTooLargeError:
-            return Opened(reason="too_large")
+            return Opened(reason="legacy_too_large")
         used = min(record.created_at, now - self._limits.interval)  # so that sealing is due
         return Opened(msgspec.structs.replace(record, last_activity=used, expires_at=record.expires_at - 1))
 

@@ -81,7 +81,7 @@ class RevocableCookieManager:
         return opened if opened.record is None else self._admitted_from(opened, record, now)
 
     def _admitted_from(self, opened: Opened, record: Record, now: int) -> Flow[Opened]:
-        return Opened(reason="ended") if (yield from self._has_ended(record, now)) else opened
+        return Opened(reason="legacy_ended") if (yield from self._has_ended(record, now)) else opened
 
     def recheck(self, state: State, now: int, *, active: bool) -> bool | Flow[bool]:
         """Whether the session of an open socket has neither expired nor been ended."""

@@ -136,7 +136,7 @@ class StoreManager:
             until = record.absolute_expires_at
             yield Create(Record(mark, b"", None, record.created_at, now, until, until, None, None, None, 1, b"{}\n"))
         opened = yield from self._open(token, now)
-        return Opened(reason="ended") if opened.record is None else opened
+        return Opened(reason="legacy_ended") if opened.record is None else opened
 
     def recheck(self, state: State, now: int, *, active: bool) -> Flow[bool]:
         """Whether the record is still there, or its successor; *active* slides its deadline when that is due."""
