@@ -31,7 +31,7 @@ from session_mw.errors import ConfigurationError, SessionClosedError, SessionSta
 from session_mw.exchange import AccessRefused
 from session_mw.starlette import SessionBackend, SessionMiddleware, SessionUser, session_of
 from session_mw.stores.memory import MemoryStore
-from session_mw.testing import Clock, FaultyStore
+from session_mw.testing import Clock, FaultyAsyncStore, FaultyStore
 
 HTTPS, WSS = "https://testserver", "wss://testserver"
 
@@ -649,3 +649,22 @@ def test_users_before_sessions() -> None:
     middleware = [Middleware(AuthenticationMiddleware, backend=SessionBackend()), Middleware(SessionMiddleware, SECRET)]
     with pytest.raises(SessionStateError, match=r"before AuthenticationMiddleware in middleware=\[…\], after it among"):
         TestClient(Starlette(routes=ROUTES, middleware=middleware)).get("/who")
+
+
+def test_a_sealed_cookie_whose_revocation_is_awaited_is_loaded_by_hand() -> None:
+    """``request.session`` itself does not fill it where that has to be awaited."""
+
+    async def count(request: Request) -> Response:
+        session = await session_of(request).load()
+        session["n"] = session.get("n", 0) + 1
+        return PlainTextResponse(str(request.session["n"]))
+
+    async def load(request: Request) -> Response:
+        return PlainTextResponse(str((await request.session.load())["n"]))  # type: ignore[attr-defined]
+
+    app = Starlette(routes=[Route("/count", count), Route("/load", load)])
+    revocation = FaultyAsyncStore(MemoryStore().aio())
+    app.add_middleware(SessionMiddleware, secret_key=SECRET, revocation=revocation, autoload=False)
+    with TestClient(app, base_url=HTTPS) as client:
+        assert client.get("/count").text == "1"
+        assert client.get("/load").text == "1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import pytest
@@ -22,8 +23,10 @@ from session_mw import AsyncSessionService, ConfigurationError, SessionService, 
 from session_mw.access import login_required, requires
 from session_mw.django import SessionStore, StoreErrorMiddleware, session_config
 from session_mw.errors import StoreError
+from session_mw.legacy import DjangoCookie
 from session_mw.stores.faces import Awaited
 from session_mw.stores.memory import MemoryStore
+from session_mw.stores.url import store_from_url
 from session_mw.testing import Clock, FaultyStore
 
 
@@ -329,6 +332,23 @@ def test_a_store_named_by_a_url_outlives_override_settings() -> None:
         assert asyncio.run(AsyncSessionService(session_config()).get_session(session.session_id or "")) == {"a": 1}
 
 
+@pytest.mark.parametrize("url", [True, False])
+def test_sessions_move_from_one_store_to_another(url: bool, tmp_path: Any) -> None:
+    old, new = (f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "new"))
+    stores = (old, new) if url else tuple(store_from_url(each) for each in (old, new))
+    client = Client()
+    with override_settings(SESSION_MW={"store": stores[0]}):
+        ask(client, put(a=1))
+    with override_settings(SESSION_MW={"store": stores[1], "migrate_from": stores[0]}):
+        assert ask(client, read).content == b"{'a': 1}"
+        ask(client, put(b=2))
+        assert session_config().store is session_config().store
+    with override_settings(SESSION_MW={"store": stores[1]}):
+        assert ask(client, read).content == b"{'a': 1, 'b': 2}"
+    with override_settings(SESSION_MW={"store": stores[0]}):
+        assert ask(client, read).content == b"{}"
+
+
 @pytest.mark.parametrize(
     ("ours", "text"),
     [
@@ -337,6 +357,7 @@ def test_a_store_named_by_a_url_outlives_override_settings() -> None:
         ({"store": "memory:", "cookie_name": "x"}, r"cookie_name \(Django: SESSION_COOKIE_NAME\)"),
         ({"store": "memory:", "owner_key": "x"}, "owner_key"),
         ({"store": "memory:", "nonsense": 1}, "unknown setting"),
+        ({"store": "memory:", "legacy": [DjangoCookie("x", until=date(2099, 1, 1))]}, "legacy: under Django"),
         ("memory:", "must be a mapping"),
         ({"store": Awaited(MemoryStore(), MemoryStore())}, "has to be awaited"),
     ],

@@ -6,7 +6,10 @@ import asyncio
 import itertools
 from typing import Any, ClassVar
 
+import flask
 import pytest
+from cli_driver import run
+from flask_site import site
 from harness import App, Random
 from msgspec import structs
 
@@ -440,8 +443,8 @@ def test_workers_of_both_generations_serve_a_session_when_both_know_both_stores(
     first = App("store", store=old, migrate_from=new, clock=clock)
     second = App("store", store=new, migrate_from=old, clock=clock)
     browser = first.browser
-    for number, site in enumerate(itertools.islice(itertools.cycle((first, second)), 8)):
-        with site.request(browser) as session:
+    for number, each in enumerate(itertools.islice(itertools.cycle((first, second)), 8)):
+        with each.request(browser) as session:
             assert session.get("n", 0) == number
             session["n"] = number + 1
             assert len(old._live) + len(new._live) <= 1
@@ -486,3 +489,57 @@ def test_the_awaited_service_reaches_both() -> None:
             assert await service.list_sessions("ada") == []
 
     asyncio.run(main())
+
+
+def test_flask_s_layers_and_service_share_it() -> None:
+    old = MemoryStore()
+    before, after = site("store", store=old), site("store", migrate_from=old)
+    for app in (before, after):
+
+        @app.get("/in")
+        def log_in() -> str:
+            flask.session.login(user_id="ada")
+            return ""
+
+    before.config["SESSION_MW"]["store"] = old
+    first, client = before.test_client(), after.test_client()
+    first.get("/in")
+    cookie = first.get_cookie("session")
+    assert cookie is not None
+    client.set_cookie("session", cookie.value)
+    assert client.get("/set/a/1").text == "1"
+    assert not old._live
+    after.config["SESSION_COOKIE_DOMAIN"] = "localhost"  # another layer of the same app
+    assert client.get("/").json == {"a": "1"}
+    with after.app_context():
+        service = after.extensions["session_mw"].service()
+    first.get("/in")
+    assert len(service.list_sessions("ada")) == 2
+    assert service.destroy_user_sessions("ada") == 2
+    assert client.get("/").json == {}
+
+
+def test_the_command_line_reaches_both(tmp_path: Any) -> None:
+    old, new = f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/new.db"
+    env = {"SESSION_MW_STORE": new, "SESSION_MW_MIGRATE_FROM": old}
+    with SessionService.from_url(old) as service:
+        service.create_session("ada")
+    missing = run("sessions", "list", "--user", "ada", "--json", env=env)
+    assert missing.exit_code != 0  # nothing is made: the new store has yet to be
+    assert not (tmp_path / "new.db").exists()
+    with SessionService.from_url(new) as service:
+        service.create_session("ada")
+    both = run("sessions", "list", "--user", "ada", "--json", env=env)
+    assert both.stdout.count('"session_id"') == 2
+    assert run("sessions", "list", "--user", "ada", "--json", "--store", new, env=env).stdout.count('"session_id"') == 1
+    assert "CREATE TABLE" in run("schema", env=env).stdout
+    ended = run("sessions", "destroy-user", "ada", "--yes", env=env)
+    assert ended.exit_code == 0, ended.output
+    assert run("sessions", "list", "--user", "ada", "--json", env=env).stdout.count('"session_id"') == 0
+
+
+def test_the_awaited_kind_opens_nothing_that_is_not_there(tmp_path: Any) -> None:
+    store = migrating(FaultyAsyncStore(MemoryStore().aio()), SQLiteStore(tmp_path / "old.db"))
+    with pytest.raises(StoreError):
+        asyncio.run(store.open_existing())
+    assert not (tmp_path / "old.db").exists()
