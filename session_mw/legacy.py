@@ -106,7 +106,8 @@ class LegacyCookie:
         self.owner_key = owner_key
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.cookie.name!r} until {datetime.fromtimestamp(self.until, UTC):%F %T} UTC>"
+        end = datetime.fromtimestamp(self.until, UTC).isoformat()
+        return f"<{type(self).__name__} {self.cookie.name!r} until {end}>"
 
     def read(self, value: str, now: int) -> LegacySession:
         """As ``LegacyReader.read`` says."""

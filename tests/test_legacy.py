@@ -248,7 +248,7 @@ def test_what_inflates_beyond_measure_is_refused() -> None:
 
 def test_a_deflated_stream_that_was_cut_off_is_refused() -> None:
     whole = flask_cookie({"a": "x" * 2000}, NOW).split(".")[1]
-    half = "." + base64_encode(base64_decode(whole)[:-8]).decode()
+    half = "." + base64_encode(base64_decode(whole)[:-4]).decode()  # all data, and no checksum
     signer = legacy_cookies.signer_at(NOW)(OLD, salt="cookie-session", key_derivation="hmac", digest_method=sha1)
     assert refused(reader("flask"), signer.sign(half).decode()) == "unreadable"
 
@@ -287,8 +287,7 @@ def test_what_cannot_be_is_refused(arguments: dict[str, Any], message: str) -> N
 def test_no_secret_is_shown(kind: str) -> None:
     shown = reader(kind)
     assert OLD not in repr(shown)
-    assert "until 2099-01-01 23:59" not in repr(shown)
-    assert repr(shown).endswith("until 2099-01-02 00:00:00 UTC>")
+    assert repr(shown).endswith("until 2099-01-02T00:00:00+00:00>")
     assert OLD not in repr(vars(shown))
     assert base64.b64encode(OLD.encode()).decode() not in repr(vars(shown))
     assert "7" not in repr(shown.read(cookie(kind, at=2), 2))

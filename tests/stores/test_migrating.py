@@ -13,6 +13,7 @@ from flask_site import site
 from harness import App, Random
 from msgspec import structs
 
+from session_mw.cli.reach import Reached, configured
 from session_mw.config import SessionConfig
 from session_mw.core.operations import Outcome
 from session_mw.errors import ConfigurationError, StoreError
@@ -180,6 +181,20 @@ def test_once_moved_the_old_store_is_not_asked_any_more() -> None:
     assert both.store.save(following(record), 1) is Outcome.SAVED
     assert both.store.touch(record.id, record.last_activity + 2, record.expires_at + 2) is True
     assert both.old.calls == []
+
+
+def test_what_moves_between_two_looks_is_found() -> None:
+    both = Both()
+    record = both.born_old()
+    load = both.old.load
+
+    def overtaken(id: str) -> Any:
+        both.old.load = load  # type: ignore[method-assign]
+        assert both.store.save(following(record), 1) is Outcome.SAVED
+        return load(id)
+
+    both.old.load = overtaken  # type: ignore[method-assign]
+    assert both.store.load(record.id) == following(record)
 
 
 def _overtaken(act: Any) -> tuple[Both, Any, Outcome]:
@@ -515,6 +530,10 @@ def test_flask_s_layers_and_service_share_it() -> None:
         service = after.extensions["session_mw"].service()
     first.get("/in")
     assert len(service.list_sessions("ada")) == 2
+    assert service._store is after.session_interface._layer(after).home.store
+    after.config["SESSION_MW"]["migrate_from"] = MemoryStore()  # another place, so another store
+    assert service._store is not after.session_interface._layer(after).home.store
+    after.config["SESSION_MW"]["migrate_from"] = old
     assert service.destroy_user_sessions("ada") == 2
     assert client.get("/").json == {}
 
@@ -533,6 +552,12 @@ def test_the_command_line_reaches_both(tmp_path: Any) -> None:
     assert both.stdout.count('"session_id"') == 2
     assert run("sessions", "list", "--user", "ada", "--json", "--store", new, env=env).stdout.count('"session_id"') == 1
     assert "CREATE TABLE" in run("schema", env=env).stdout
+    with pytest.MonkeyPatch.context() as environ:
+        for name, value in env.items():
+            environ.setenv(name, value)
+        at = Reached(configured(None))
+        assert at.service._store is at.store
+        at.close()
     ended = run("sessions", "destroy-user", "ada", "--yes", env=env)
     assert ended.exit_code == 0, ended.output
     assert run("sessions", "list", "--user", "ada", "--json", env=env).stdout.count('"session_id"') == 0
