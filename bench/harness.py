@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import peers, subjects
+from . import frameworks, peers, subjects
 from .drivers import Jar, Template
 from .scenarios import SCENARIOS, Scenario, forged
 from .subjects import Builder, Clock, Subject, Workshop
@@ -35,7 +35,7 @@ class UnprovenError(Exception):
 
 @dataclass
 class Cell:
-    """One subject in one column. ``samples`` are µs per request, one a round."""
+    """One subject in one column. ``samples`` are µs per request, one a round; ``floor`` is what it is compared with."""
 
     subject: Subject
     column: str
@@ -101,9 +101,14 @@ def build(workshop: Workshop, builders: Iterable[Builder]) -> tuple[list[Subject
     ]
 
 
-def groups(workshop: Workshop, chosen: list[Subject], columns: Iterable[str]) -> list[list[Cell]]:
-    """The cells of the *chosen* subjects, in groups of one column, protocol and kind with their bare apps."""
-    builders = subjects.FRAMES | peers.FRAMES
+def groups(
+    workshop: Workshop, chosen: list[Subject], columns: Iterable[str], *, against: str = "floor"
+) -> list[list[Cell]]:
+    """The cells of the *chosen* subjects, in groups of one column, protocol and kind with their bare apps.
+
+    *against*: the group of the subject that the others of a group of cells are compared with.
+    """
+    builders = subjects.FRAMES | peers.FRAMES | frameworks.FRAMES
     bare_subjects = {frame: builders[frame](workshop) for frame in dict.fromkeys(subject.frame for subject in chosen)}
     kinds = dict.fromkeys((subject.protocol, subject.kind) for subject in chosen)
     made: list[list[Cell]] = []
@@ -113,15 +118,15 @@ def groups(workshop: Workshop, chosen: list[Subject], columns: Iterable[str]) ->
             subject
             for subject in chosen
             if (subject.protocol, subject.kind) == kind
-            and (column in subject.scenarios or (scenario.floor and subject.group == "floor"))
+            and (column in subject.scenarios or (scenario.floor and subject.group == against))
         ]
-        members.sort(key=lambda subject: subject.group != "floor")
+        members.sort(key=lambda subject: subject.group != against)
         frames = dict.fromkeys(subject.frame for subject in members)
         bare = {frame: Cell(bare_subjects[frame], column, scenario) for frame in frames}
         floor = None
         cells = list(bare.values())
         for subject in members:
-            if subject.group == "floor":
+            if subject.group == against:
                 own = SCENARIOS[scenario.floor] if scenario.floor else scenario
                 cell = floor = Cell(subject, column, own, bare[subject.frame])
             else:
@@ -224,13 +229,17 @@ def measure(
     batch_ms: float,
     limit: float,
     progress: Callable[[str], None] = lambda text: None,
+    against: str = "floor",
 ) -> Run:
-    """Measure in *rounds*, or in as many as fit into *limit* seconds (at least one); *batch_ms* a cell and round."""
+    """Measure in *rounds*, or in as many as fit into *limit* seconds (at least one); *batch_ms* a cell and round.
+
+    *against* as in ``groups``.
+    """
     began = time.perf_counter()
     with workshop() as shop:
         chosen, left_out = build(shop, builders)
         grid = []
-        for group in groups(shop, chosen, columns):
+        for group in groups(shop, chosen, columns, against=against):
             refused = [line for cell in group if cell.bare is not None and (line := _refusal(cell))]
             left_out += refused
             grid.append([cell for cell in group if cell.proven])
