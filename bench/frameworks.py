@@ -156,9 +156,12 @@ class _Site(Wsgi):
 
         if self._ours is None or self._ours == settings.SESSION_MW:
             return
+        from django.core.signals import setting_changed
+
         from session_mw.django.layer import current_layer
 
         settings.SESSION_MW = self._ours
+        setting_changed.send(sender=_Site, setting="SESSION_MW", value=self._ours, enter=True)
         current_layer().open_store()  # not the first request's to pay
 
     def exchange(self, app: Any, template: Template) -> Reply:

@@ -1,15 +1,17 @@
 """Django's layer: flows run for code that waits and code that awaits, on one store.
 
 Decided here: which record is not opened although it lives (a date of ``set_expiry`` that has passed), and what a save
-of an unchanged session is worth. One layer serves as long as the settings stay as they are.
+of an unchanged session is worth. One layer serves until Django says that a setting of ours has changed, as
+``override_settings`` does.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
+from django.core.signals import setting_changed
 from django.http import HttpResponse
 from django.utils.asyncio import async_unsafe
 
@@ -17,7 +19,7 @@ from ..config import SessionConfig
 from ..core.lifetime import slide
 from ..core.operations import Flow, Touch
 from ..core.runners import arun, run
-from ..core.session import Session
+from ..core.session import Session, bind_session, release_session
 from ..core.state import State
 from ..core.tokens import Token, split
 from ..errors import ConfigurationError, StoreError
@@ -27,7 +29,7 @@ from ..managers import LEAVE, Opened, Verdict
 from ..service import AsyncSessionService, SessionService
 from ..stores.faces import loop_faces
 from ..wsgi import EnvironReader
-from .settings import configuration, snapshot
+from .settings import READ, configuration
 
 __all__ = [
     "EXPIRY",
@@ -53,14 +55,22 @@ _META = EnvironReader()
 
 
 class Seat:
-    """One request under ``StoreErrorMiddleware``: its session, and what its store failed with."""
+    """One request under ``StoreErrorMiddleware``: its session, and what its store failed with. Taken by ``with``."""
 
-    __slots__ = ("failure", "request", "session")
+    __slots__ = ("_before", "_bound", "failure", "request", "session")
 
     def __init__(self, request: Any) -> None:
         self.request = request
         self.session: Any = None
         self.failure: StoreError | None = None
+
+    def __enter__(self) -> Self:
+        self._bound, self._before = bind_session(None), seat.set(self)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        seat.reset(self._before)
+        release_session(self._bound)
 
 
 seat: ContextVar[Seat | None] = ContextVar("session_mw.django.seat", default=None)
@@ -266,18 +276,25 @@ def expiry_date(value: Any) -> float | None:
         return None
 
 
-_last: tuple[Any, DjangoLayer] | None = None
+_current: DjangoLayer | None = None
 
 
 def current_layer() -> DjangoLayer:
     """The layer of the settings as they are now. Raises ``ConfigurationError`` for settings that cannot be."""
-    global _last
-    now, last = snapshot(), _last
-    if last is not None and last[0] == now:
-        return last[1]
-    layer = DjangoLayer(*configuration(now[0]))
-    _last = (now, layer)
+    global _current
+    layer = _current
+    if layer is None:
+        layer = _current = DjangoLayer(*configuration())
     return layer
+
+
+def _changed(*, setting: str, **_: Any) -> None:
+    global _current
+    if setting in READ:
+        _current = None
+
+
+setting_changed.connect(_changed)
 
 
 def session_config() -> SessionConfig:
