@@ -129,7 +129,7 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
         state = self._state
         if state is None:
             return self._key is None and not self._written
-        if state.stale or self._get_session_key() is not None:
+        if state.stale or self._token_of(state, planned=True) is not None:
             return False
         return not any(map(dict.__len__, self._held(state).values()))
 

@@ -123,7 +123,8 @@ class DjangoLayer(SessionLayer):
         self.named = named  # in SESSION_MW, as opposed to Django's own settings
         super().__init__(config, None, RequestReader(), on_loop=False)
         self._begin = WatchedKept if self.events.wanted else Kept
-        self._looks_closer = True
+        self._told_or_asked, self._looks_closer = self._looks_closer, True
+        self._needle = f"{self.cookie_name}="
         self.service = SessionService(config)
         self.aservice = AsyncSessionService(config)
 
@@ -175,34 +176,40 @@ class DjangoLayer(SessionLayer):
         if key is None:
             return []
         if session._source is not None and not session._adopted:  # Django sees one of several cookies of one name
-            values = self.exchange.claim(session._source)
-            if len(values) > 1:
+            header = self._cookies(session._source)
+            if header.count(self._needle) > 1 and len(values := self._read(header)) > 1:
                 return values
         return [key.text]
 
     def fill(self, session: Any, values: list[str] | None = None) -> None:
         """Open what the session's key names. Raises ``StoreError`` when the store fails."""
-        if values is None:
-            state, claims, flow = self._opening(session)
-            self._opened(session, state, claims, self.run(session._home, flow) if claims else Opened())
-            if session._is_refused():
-                session._end()
-        else:
+        if values is not None:
             super().fill(session, values)
+            return
+        state, claims, opened = self._opening(session)
+        if type(opened) is not Opened:
+            opened = self.run(session._home, opened)
+        self._opened(session, state, claims, opened)
+        if self._asks and session._is_refused():
+            session._end()
 
     async def afill(self, session: Any) -> None:
         """``fill``, awaited."""
-        state, values, flow = self._opening(session)
-        opened = await self.arun(session._home, flow) if values else Opened()
+        state, claims, opened = self._opening(session)
+        if type(opened) is not Opened:
+            opened = await self.arun(session._home, opened)
         if session._state is None:  # another task may have been faster
-            self._opened(session, state, values, opened)
-            if session._is_refused():
+            self._opened(session, state, claims, opened)
+            if self._asks and session._is_refused():
                 await session._aend()
 
-    def _opening(self, session: Any) -> tuple[State, list[str], Flow[Opened]]:
-        state, values = self._begin(self.now()), self._claims(session)
-        opened = session._home.manager.open(values, state.now)
-        return state, values, self._admission.judge(session, state, opened)
+    def _opening(self, session: Any) -> tuple[State, list[str], Any]:
+        """Besides what is claimed: what opened, or the flow that tells."""
+        state, claims = self._begin(self.now()), self._claims(session)
+        opened = session._home.manager.open(claims, state.now)
+        if claims and self._asks:
+            opened = self._admission.judge(session, state, opened)
+        return state, claims, opened
 
     def _opened(self, session: Any, state: State, values: list[str], opened: Opened) -> None:
         state = self._take(session, state, opened)
@@ -214,13 +221,13 @@ class DjangoLayer(SessionLayer):
         session._was_opened()
 
     def _look_closer(self, session: Session, state: State, data: dict[str, Any]) -> dict[str, Any]:
-        until = expiry_date(data.get(EXPIRY))
+        until = expiry_date(data[EXPIRY]) if EXPIRY in data else None
         if until is not None and until <= state.now:
             state.rebase(None)
             state.opened_id = None
             state.note("refused", state.now, "expired")
             data = {}
-        return super()._look_closer(session, state, data)
+        return super()._look_closer(session, state, data) if self._told_or_asked else data
 
     def look(self, token: Token) -> Flow[Opened]:
         """What *token* opens, without a session."""
