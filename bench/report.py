@@ -15,15 +15,8 @@ from .scenarios import SCENARIOS
 __all__ = ["as_json", "grid_lines", "missed", "table", "versions"]
 
 PACKAGES = (
-    "session_mw",
-    "msgspec",
-    "cryptography",
-    "starlette",
-    "starsessions",
-    "litestar",
-    "flask",
-    "werkzeug",
-    "django",
+    *("session_mw", "msgspec", "cryptography", "starlette", "starsessions", "litestar", "flask", "werkzeug"),
+    *("django", "redis"),
 )
 
 
