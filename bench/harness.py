@@ -13,12 +13,13 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
-from . import frameworks, peers, subjects
+from . import peers, subjects
 from .drivers import Jar, Template
 from .scenarios import SCENARIOS, Scenario, forged
 from .subjects import Builder, Clock, Subject, Workshop
@@ -102,14 +103,21 @@ def build(workshop: Workshop, builders: Iterable[Builder]) -> tuple[list[Subject
 
 
 def groups(
-    workshop: Workshop, chosen: list[Subject], columns: Iterable[str], *, against: str = "floor"
+    workshop: Workshop,
+    chosen: list[Subject],
+    columns: Iterable[str],
+    *,
+    frames: Mapping[str, Builder] = MappingProxyType({}),
+    against: str = "floor",
 ) -> list[list[Cell]]:
     """The cells of the *chosen* subjects, in groups of one column, protocol and kind with their bare apps.
 
-    *against*: the group of the subject that the others of a group of cells are compared with.
+    *frames*: builders of bare apps beside those of ``subjects`` and ``peers``. *against*: the group of the subject
+    that the others beside it are compared with.
     """
-    builders = subjects.FRAMES | peers.FRAMES | frameworks.FRAMES
-    bare_subjects = {frame: builders[frame](workshop) for frame in dict.fromkeys(subject.frame for subject in chosen)}
+    builders = {**subjects.FRAMES, **peers.FRAMES, **frames}
+    needed = dict.fromkeys(subject.frame for subject in chosen)
+    bare_subjects = {frame: builders[frame](workshop) for frame in needed}
     kinds = dict.fromkeys((subject.protocol, subject.kind) for subject in chosen)
     made: list[list[Cell]] = []
     for column, kind in itertools.product(columns, kinds):
@@ -121,8 +129,10 @@ def groups(
             and (column in subject.scenarios or (scenario.floor and subject.group == against))
         ]
         members.sort(key=lambda subject: subject.group != against)
-        frames = dict.fromkeys(subject.frame for subject in members)
-        bare = {frame: Cell(bare_subjects[frame], column, scenario) for frame in frames}
+        bare = {
+            frame: Cell(bare_subjects[frame], column, scenario)
+            for frame in dict.fromkeys(subject.frame for subject in members)
+        }
         floor = None
         cells = list(bare.values())
         for subject in members:
@@ -228,18 +238,19 @@ def measure(
     rounds: int,
     batch_ms: float,
     limit: float,
-    progress: Callable[[str], None] = lambda text: None,
+    frames: Mapping[str, Builder] = MappingProxyType({}),
     against: str = "floor",
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Measure in *rounds*, or in as many as fit into *limit* seconds (at least one); *batch_ms* a cell and round.
 
-    *against* as in ``groups``.
+    *frames* and *against* as in ``groups``.
     """
     began = time.perf_counter()
     with workshop() as shop:
         chosen, left_out = build(shop, builders)
         grid = []
-        for group in groups(shop, chosen, columns, against=against):
+        for group in groups(shop, chosen, columns, frames=frames, against=against):
             refused = [line for cell in group if cell.bare is not None and (line := _refusal(cell))]
             left_out += refused
             grid.append([cell for cell in group if cell.proven])

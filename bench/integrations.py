@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .__main__ import names_of, progress
-from .frameworks import BUILDERS, COLUMNS
+from .frameworks import BUILDERS, COLUMNS, FRAMES
 from .harness import Cell, Run, measure
 from .report import grid_lines, versions
 from .scenarios import SCENARIOS
@@ -127,6 +127,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
         batch_ms=asked.batch_ms or size["batch_ms"],
         limit=size["limit"],
         progress=progress,
+        frames=FRAMES,
         against="peer",
     )
     print(table(run))

@@ -30,7 +30,9 @@ def shop():
 def test_every_cell_does_the_work_it_is_timed_for(shop, name):
     subjects, missing = build(shop, frameworks.BUILDERS[name])
     assert missing == []
-    for column, group in zip(bench.COLUMNS, groups(shop, subjects, bench.COLUMNS, against="peer"), strict=True):
+    for column, group in zip(
+        bench.COLUMNS, groups(shop, subjects, bench.COLUMNS, against="peer", frames=frameworks.FRAMES), strict=True
+    ):
         bare, own, ours = group
         assert [cell.subject.group for cell in group] == ["bare", "peer", "ours"]
         assert {cell.subject.frame for cell in group} == {name}
@@ -149,7 +151,15 @@ def test_what_is_asked_for_is_run(monkeypatch, capsys):
 
 def test_without_the_server_redis_is_left_out(monkeypatch):
     monkeypatch.setattr(frameworks.shutil, "which", lambda name: None)
-    found = measure(frameworks.BUILDERS["django"][2:], columns=["S1"], rounds=1, batch_ms=1, limit=60, against="peer")
+    found = measure(
+        frameworks.BUILDERS["django"][2:],
+        columns=["S1"],
+        rounds=1,
+        batch_ms=1,
+        limit=60,
+        against="peer",
+        frames=frameworks.FRAMES,
+    )
     assert found.cells == []
     assert found.left_out == ["frameworks: django_redis_own, django_redis_ours (the program redis-server)"]
 

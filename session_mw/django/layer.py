@@ -7,6 +7,7 @@ of an unchanged session is worth. One layer serves until Django says that a sett
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, ClassVar, Self, TypeVar
@@ -193,8 +194,15 @@ class DjangoLayer(SessionLayer):
         if self._asks and session._is_refused():
             session._end()
 
-    async def afill(self, session: Any) -> None:
+    def opening(self, session: Any) -> Awaitable[None] | None:
+        """``afill(session)``, where it must be awaited."""
+        return self.afill(session) if self.must_wait(session) else None
+
+    async def afill(self, session: Any, values: list[str] | None = None) -> None:
         """``fill``, awaited."""
+        if values is not None:
+            await super().afill(session, values)
+            return
         state, claims, opened = self._opening(session)
         if type(opened) is not Opened:
             opened = await self.arun(session._home, opened)
