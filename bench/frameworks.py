@@ -8,6 +8,7 @@ S4 is a login as each has it: two keys in a signed cookie; ``regenerate()`` of o
 
 from __future__ import annotations
 
+import atexit
 import functools
 import shutil
 import tempfile
@@ -90,9 +91,11 @@ def flask_ours(workshop: Workshop) -> Subject:
 
 
 @functools.cache
-def _directory() -> tempfile.TemporaryDirectory[str]:
+def _directory() -> Path:
     """For the database: Django is set up once a process, and has one."""
-    return tempfile.TemporaryDirectory(prefix="session-bench-django-")
+    made = tempfile.TemporaryDirectory(prefix="session-bench-django-")
+    atexit.register(made.cleanup)
+    return Path(made.name)
 
 
 def _set_up() -> None:
@@ -105,7 +108,7 @@ def _set_up() -> None:
     pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL"
     database = {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(Path(_directory().name) / "django.db"),
+        "NAME": str(_directory() / "django.db"),
         "CONN_MAX_AGE": None,  # kept: else each request opens a connection
         "OPTIONS": {"init_command": pragmas},
     }
