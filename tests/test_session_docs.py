@@ -11,14 +11,16 @@ import pytest
 from conftest import ROOT
 from test_docs import blocks
 
-from session_mw import SealError, Session
+from session_mw import SealError, Session, SessionService
 from session_mw.managers.claims import Objection
+from session_mw.settings import KINDS as KINDS_OF_SETTINGS
 from tests.explorer.__main__ import SETTINGS
 from tests.explorer.kinds import KINDS
 
 PAGE = (ROOT / "docs" / "session.md").read_text(encoding="utf-8")
 SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-REFERENCE, _, SEED = PAGE.partition("## Coming from Luminova's Session")
+SEEDS = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
+LUMINOVA, _, SERVICE = SEEDS.partition("\n## SessionService\n")
 
 NAMES = sorted(name for name in dir(Session) if not name.startswith("_"))
 
@@ -51,14 +53,49 @@ def test_the_page_lists_every_name_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "fromkeys"])
 def test_each_name_is_told_of_with_its_signature(name: str) -> None:
-    assert f"`{signature(name)}`" in first_cells(REFERENCE)
+    assert f"`{signature(name)}`" in first_cells(PAGE)
 
 
-def test_the_seeds_names_lead_to_ours() -> None:
-    rows = [line.split(" | ") for line in SEED.split("\n") if line.startswith("| `")]
-    ours = {name for row in rows for name in re.findall(r"`([a-z_]+)(?:\(\))?`", row[1])}
-    assert {"set", "login", "destroy", "is_expired"} <= ours
-    assert ours - {"current_session", "secret_key"} <= set(NAMES)
+def rows(text: str) -> list[list[str]]:
+    """The rows of the tables of *text* that begin with a name, as the names in each of their cells."""
+    lines = [line.strip("|").split(" | ") for line in text.split("\n") if line.startswith("| `")]
+    return [[re.findall(r"`(?:\w+\.)?(\w+)`", cell) for cell in cells] for cells in lines]  # type: ignore[misc]
+
+
+# What the two seeds document, method by method.
+LUMINOVAS = """
+__construct add attempt attempts clear commit dequeue destroy get getDatetime getExpiration getFingerprint getFrom
+getId getInstance getIp getIpChanges getManager getMeta getMetadata getName getResult getStorage getTimestamp getToken
+getUserAgent has ipChanged is isExpired isOnline isSessionIp isStrictIp login logout onIpChanged online put regenerate
+remove save set setHandler setManager setStorage setTo start synchronize terminate toArray toObject
+"""
+SERVICES = """
+cleanupExpiredSessions createSession destroySession extendSession getName getSchema getSession initialize isReady
+listSessions logoutAllSessions regenerateSession teardown updateActivity updateSession validateSession
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "theirs", "ours"),
+    [
+        (LUMINOVA.partition("### ")[0], LUMINOVAS, {*NAMES, "current_session"}),
+        (SERVICE, SERVICES, {name for name in dir(SessionService) if not name.startswith("_")}),
+    ],
+    ids=["Luminova", "SessionService"],
+)
+def test_each_of_the_seeds_methods_leads_to_one_of_ours(text: str, theirs: str, ours: set[str]) -> None:
+    table = [row for row in rows(text) if len(row) > 2]
+    told = [name for row in table for name in row[0]]
+    assert set(theirs.split()) <= set(told), set(theirs.split()) - set(told)
+    assert len(told) == len(set(told)), "one row a name"
+    for there, here, *_ in table:
+        assert here or there == ["__construct"], there
+        assert set(here) <= ours, set(here) - ours
+
+
+def test_the_seeds_settings_are_settings() -> None:
+    settings = {name for row in rows(LUMINOVA.partition("### ")[2]) if len(row) > 2 for name in row[1]}
+    assert {"cookie_name", "on_validate"} <= settings <= set(KINDS_OF_SETTINGS)
 
 
 def noted() -> set[str]:
