@@ -7,13 +7,19 @@ import inspect
 import re
 from typing import get_args, get_type_hints
 
+import django_engine.project  # noqa: F401 - session_mw.django wants settings
+import flask
 import pytest
 from conftest import ROOT
+from flask_site import site
 from test_docs import blocks
 
-from session_mw import SealError, Session, SessionService
+from session_mw import SealError, Session, SessionService, current_session
+from session_mw.django import SessionStore
+from session_mw.flask import Session as FlaskSession
 from session_mw.managers.claims import Objection
 from session_mw.settings import KINDS as KINDS_OF_SETTINGS
+from session_mw.starlette import StarletteSession
 from tests.explorer.__main__ import SETTINGS
 from tests.explorer.kinds import KINDS
 
@@ -49,6 +55,28 @@ def signature(name: str) -> str:
 def test_the_page_lists_every_name_and_no_other() -> None:
     (listed,) = (block.text.split() for block in blocks(PAGE) if block.mark.startswith("names:"))
     assert listed == NAMES
+
+
+def test_the_page_lists_what_frameworks_add() -> None:
+    (djangos,) = (block.text.split() for block in blocks(PAGE) if block.mark.startswith("names in Django:"))
+    sentence = PAGE.partition("A framework's own session")[2].partition("Django")[0]
+    starlettes, flasks = (re.findall(r"`(\w+)`", part) for part in sentence.split("in Flask"))
+    for cls, listed in ((StarletteSession, starlettes), (FlaskSession, flasks), (SessionStore, djangos)):
+        names = sorted(name for name in dir(cls) if not name.startswith("_") and name not in NAMES)
+        assert listed == names, cls
+
+
+def test_jinja_finds_names_before_keys_and_every_other_name_is_a_key() -> None:
+    app = site()
+
+    @app.get("/template")
+    def template() -> str:
+        session = current_session()
+        session.update({"items": "a key", "name": "Ada", "user": "ada"})
+        return flask.render_template_string("{{ session.items is callable }} {{ session['items'] }} {{ session.name }}")
+
+    assert app.test_client().get("/template").text == "True a key Ada"
+    assert not {"name", "user", "cart", "id", "email", "role", "theme", "data"} & set(NAMES)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "fromkeys"])
