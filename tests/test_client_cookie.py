@@ -35,6 +35,7 @@ from session_mw.access import login_required
 from session_mw.fastapi import OnlineSession
 from session_mw.starlette import SessionMiddleware, session_of
 from session_mw.stores.memory import MemoryStore
+from session_mw.stores.sqlite import SQLiteStore
 from session_mw.testing import ClientCookie, Clock, aclient_cookie, client_cookie
 from session_mw.wsgi import ENVIRON_KEY
 
@@ -377,9 +378,24 @@ def test_what_cannot_be_kept_is_refused() -> None:
 # -- stores -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_store_of_a_url_is_opened_and_closed(tmp_path: Path) -> None:
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The SQLite stores that were closed."""
+    gone: list[Any] = []
+    teardown = SQLiteStore.teardown
+
+    def spy(store: SQLiteStore) -> None:
+        gone.append(store)
+        teardown(store)
+
+    monkeypatch.setattr(SQLiteStore, "teardown", spy)
+    return gone
+
+
+def test_a_store_of_a_url_is_opened_and_closed(tmp_path: Path, closed: list[Any]) -> None:
     config = SessionConfig(store=f"sqlite:///{tmp_path / 's.db'}")
     cookie = client_cookie(config, {"n": 1}, user_id="ada")
+    assert len(closed) == 1
     served = wsgi.SessionMiddleware(wsgi_app, config)
     client = cookie.into(WerkzeugClient(served))
     assert client.get("/", base_url="https://localhost").text == repr(("ada", True, {"n": 1}))
@@ -409,15 +425,19 @@ def test_awaited_stores_callbacks_and_all_others() -> None:
     async def hear(event: Any) -> None:
         heard.append(event.name)
 
+    async def allow(record: Any) -> bool:
+        return True
+
     heard: list[str] = []
     awaited(lambda: SessionConfig(store=MemoryStore().aio()))
     awaited(lambda: SessionConfig(store=MemoryStore()))
-    awaited(lambda: SessionConfig(store=MemoryStore(), on_event=hear))
+    awaited(lambda: SessionConfig(store=MemoryStore(), on_event=hear, on_validate=allow))
     assert heard[:2] == ["login", "create"]
 
 
-def test_an_awaited_url_is_opened_and_closed(tmp_path: Path) -> None:
+def test_an_awaited_url_is_opened_and_closed(tmp_path: Path, closed: list[Any]) -> None:
     config = SessionConfig(store=f"sqlite:///{tmp_path / 's.db'}")
     cookie = asyncio.run(aclient_cookie(config, user_id="ada"))
+    assert len(closed) == 1
     with SessionService(config) as service:
         assert service.authenticate(cookie["__Host-session"]) is not None
