@@ -147,7 +147,9 @@ class SessionMW:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Put our Session in the place of Flask's, for *app*."""
+        """Put our Session in the place of Flask's, for *app*. Raises ``ConfigurationError`` where another did."""
+        if app.extensions.get("session_mw", self) is not self:
+            raise ConfigurationError("SessionMW is installed in this app already; take one SessionMW(app) out")
         app.session_interface = self.interface
         app.extensions["session_mw"] = self
 

@@ -2,7 +2,7 @@
 
 Decided here: what Flask's settings mean to us, and which gives way.
 
-* Flask's defaults Secure=False and SameSite=None mean ``"auto"`` and ``lax``
+* Flask's defaults Secure=False and SameSite=None mean ``"auto"`` (true where our settings need it) and ``lax``
 * ``PERMANENT_SESSION_LIFETIME`` is the idle timeout and raises the absolute one, unless our settings name them
 * ``SECRET_KEY`` and its fallbacks seal where sessions need a key; in debug and testing a weak one will do
 * a cookie setting given in both spellings, differently, is refused
@@ -20,7 +20,7 @@ from .config import SessionConfig
 from .errors import ConfigurationError
 from .profiles import Profile
 from .settings import KINDS, Settings, collect
-from .takeover import framework_keys, framework_lifetime
+from .takeover import framework_keys, framework_lifetime, insists_on_secure
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -157,7 +157,7 @@ def _cookie(given: Given, ours: Mapping[str, Any]) -> dict[str, Any]:
         "cookie_domain": (given.domain or None, bool(given.domain)),
         "cookie_path": (given.path or "/", given.path not in (None, "/")),
         "cookie_httponly": (given.httponly, given.httponly is not True),
-        "cookie_secure": (True if given.secure else "auto", bool(given.secure)),
+        "cookie_secure": (bool(given.secure or insists_on_secure(ours)) or "auto", bool(given.secure)),
         "same_site": (given.same_site or "lax", bool(given.same_site)),
         "partitioned": (given.partitioned, bool(given.partitioned)),
     }

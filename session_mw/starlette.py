@@ -22,7 +22,7 @@ from .layer import SessionLayer
 from .managers import Action, Manager, Verdict
 from .profiles import Profile
 from .settings import Settings
-from .takeover import framework_keys, framework_lifetime
+from .takeover import framework_keys, framework_lifetime, insists_on_secure
 
 __all__ = ["SessionBackend", "SessionMiddleware", "SessionUser", "StarletteSession", "session_of"]
 
@@ -137,16 +137,16 @@ class SessionMiddleware(asgi.SessionMiddleware):
             )
         ours = {name: value for name, value in settings.items() if value is not None}
         profile = Profile.of(ours["profile"]) if "profile" in ours else None
-        needs_secure = same_site == "none" or partitioned or session_cookie.lower().startswith("__")
         starlettes: dict[str, Any] = {
             "cookie_name": session_cookie,
             "cookie_path": path,
             "cookie_domain": domain,
-            "cookie_secure": (True if needs_secure else "auto") if https_only is None else https_only,
             "same_site": same_site,
             "partitioned": partitioned,
             "secret_key": _keys(secret_key, relaxed=profile is not None and profile.relaxed),
         }
+        secure = https_only if https_only is not None else insists_on_secure({**starlettes, **ours}) or "auto"
+        starlettes["cookie_secure"] = secure
         times = {**(profile.times if profile is not None else {}), **ours}
         starlettes |= framework_lifetime(_DEFAULT_MAX_AGE if max_age is None else max(1, max_age), times)
         self.max_age = max_age

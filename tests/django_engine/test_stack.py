@@ -440,6 +440,10 @@ def test_settings_that_fight_each_other() -> None:
     ours: dict[str, Any] = dict(settings.SESSION_MW)
     assert found(MIDDLEWARE=[DJANGOS, OURS, *REST]) == ["session_mw.E002"]
     assert found(MIDDLEWARE=[DJANGOS, *REST]) == ["session_mw.W001"]
+    assert found(MIDDLEWARE=[OURS]) == ["session_mw.E004"]
+    assert found(MIDDLEWARE=[]) == ["session_mw.E004", "session_mw.W001"]
+    assert found(MIDDLEWARE=[OURS, OURS, DJANGOS, *REST]) == ["session_mw.E005"]
+    assert found(MIDDLEWARE=[OURS, DJANGOS, *REST, DJANGOS]) == ["session_mw.E005"]
     assert found(MIDDLEWARE=[DJANGOS, *REST], SESSION_MW={**ours, "session_ip": True}) == ["session_mw.E003"]
     assert found(SESSION_MW={**ours, "idle_timeout": 900}) == ["session_mw.W002"]
     assert found(SESSION_MW={**ours, "profile": "BANKING"}) == ["session_mw.W002"]
