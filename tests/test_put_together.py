@@ -122,12 +122,12 @@ MISSING, TWICE, UNGUARDED, ORDER, WEAK_KEY = "missing", "twice", "guard without"
 NO_MIDDLEWARE: Any = lambda app: None  # noqa: E731
 
 WRONG: list[tuple[str, str, Callable[[], Any], type[Exception], str]] = [
-    ("asgi", MISSING, lambda: ask_asgi(asgi_app), SessionStateError, "wrap the app in SessionMiddleware"),
-    ("wsgi", MISSING, lambda: ask_wsgi(wsgi_app), SessionStateError, "wrap the app in SessionMiddleware"),
+    ("asgi", MISSING, lambda: ask_asgi(asgi_app), SessionStateError, "app = SessionMiddleware(app, secret_key="),
+    ("wsgi", MISSING, lambda: ask_wsgi(wsgi_app), SessionStateError, "app = SessionMiddleware(app, secret_key="),
     ("starlette", MISSING, ask_starlette, SessionStateError, "app.add_middleware(SessionMiddleware, secret_key="),
     ("fastapi", MISSING, ask_fastapi, SessionStateError, "app.add_middleware(SessionMiddleware, secret_key="),
-    ("flask", MISSING, lambda: ask_flask(KEY, NO_MIDDLEWARE), SessionStateError, "SessionMiddleware"),
-    ("django", MISSING, lambda: ask_django(middleware=[project.DJANGOS]), SessionStateError, "SessionMiddleware"),
+    ("flask", MISSING, lambda: ask_flask(KEY, NO_MIDDLEWARE), SessionStateError, "SessionMW(app)"),
+    ("django", MISSING, lambda: ask_django(middleware=[project.DJANGOS]), SessionStateError, "session_mw.django.Store"),
     (
         "django",
         MISSING,

@@ -21,6 +21,7 @@ from session_mw.managers.claims import Objection
 from session_mw.settings import KINDS as KINDS_OF_SETTINGS
 from session_mw.starlette import StarletteSession
 from tests.explorer.__main__ import SETTINGS
+from tests.explorer.calls import CALLS
 from tests.explorer.kinds import KINDS
 
 PAGE = (ROOT / "docs" / "session.md").read_text(encoding="utf-8")
@@ -173,6 +174,6 @@ def test_every_module_has_its_line_in_the_architecture() -> None:
 
 def test_the_explorers_totals_are_of_its_present_size() -> None:
     page = (ROOT / "docs" / "concurrency.md").read_text(encoding="utf-8")
-    kinds = len(KINDS)
-    assert f"{kinds} kinds" in page.replace("\n", " ")
+    assert f"{len(KINDS)} kinds of request and {len(CALLS)} of service calls" in page.replace("\n", " ")
+    kinds = len(KINDS + CALLS)
     assert f"\n{kinds * (kinds + 1) // 2} pairs, {len(SETTINGS)} settings, " in page
