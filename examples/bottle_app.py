@@ -31,7 +31,7 @@ site = Bottle()
 
 @site.install
 def refusals(view: Callable[..., Any]) -> Callable[..., Any]:
-    """A plugin: what the guard answers is a response here. Bottle would take its exception for an error, and say 500."""
+    """A plugin: what the guard answers is a response. Bottle would take its exception for an error, and say 500."""
 
     @functools.wraps(view)
     def answering(*args: Any, **kwargs: Any) -> Any:

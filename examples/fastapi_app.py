@@ -2,8 +2,9 @@
 
     uvicorn examples.fastapi_app:app
 
-Look at http://127.0.0.1:8000, and at /docs. EXAMPLE_STORE names a store, such as ``sqlite:///example.db``. Without it sessions are
-sealed into the cookie, under EXAMPLE_SECRET or, without that either, a secret that ends with the process.
+Look at http://127.0.0.1:8000, and at its ``/docs``. EXAMPLE_STORE names a store, such as ``sqlite:///example.db``.
+Without it sessions are sealed into the cookie, under EXAMPLE_SECRET or, without that either, a secret that ends with
+the process.
 """
 
 from __future__ import annotations

@@ -6,13 +6,15 @@ The examples are one shop in eight frameworks. Where they cannot be the same by 
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from conftest import Server
+from conftest import ROOT, Server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -40,6 +42,15 @@ KINDS = [
     Kind("litestar", sockets=True, answers_errors=True),
     Kind("bottle", answers_errors=True),
 ]
+
+
+def command(name: str) -> str:
+    """The one command in the first lines of an example."""
+    text = (ROOT / "examples" / f"{name}_app.py").read_text("utf-8")
+    _, second, _ = (ast.get_docstring(ast.parse(text), clean=False) or "").split("\n\n", 2)
+    told = re.fullmatch(r" {4}(\S.*)", second)
+    assert told, f"examples/{name}_app.py: the second paragraph is its one command"
+    return told[1]
 
 
 class Visitor(httpx.Client):
