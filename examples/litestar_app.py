@@ -15,6 +15,7 @@ from typing import Any
 
 from litestar import Litestar, MediaType, Request, Response, WebSocket, get, post, websocket
 from litestar.exceptions import WebSocketDisconnect
+from litestar.params import FromPath
 from litestar.response import Stream
 
 from session_mw import AsyncSessionService, current_session, generate_key
@@ -54,7 +55,7 @@ async def login_page(request: Request[Any, Any, Any]) -> dict[str, str]:
 
 
 @post("/login/{name:str}")
-async def log_in(name: str) -> dict[str, Any]:
+async def log_in(name: FromPath[str]) -> dict[str, Any]:
     session = current_session()
     session.login(user_id=name)  # yours would check a password here
     return {"user": session.user_id, "session": session.session_id}
@@ -71,7 +72,7 @@ async def cart(request: Request[Any, Any, Any]) -> dict[str, int]:
 
 
 @post("/cart/{thing:str}")
-async def add(request: Request[Any, Any, Any], thing: str) -> dict[str, int]:
+async def add(request: Request[Any, Any, Any], thing: FromPath[str]) -> dict[str, int]:
     things = request.session.setdefault("cart", {})
     things[thing] = things.get(thing, 0) + 1  # nested, and seen
     return things

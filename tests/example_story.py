@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from conftest import ROOT, Server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one for all: httpx would read certificates for each client
 NAVIGATING = {"accept": "text/html", "sec-fetch-mode": "navigate"}
 
 
@@ -56,6 +58,15 @@ def command(name: str) -> str:
 class Visitor(httpx.Client):
     """Keeps cookies, and carries Django's CSRF token along where there is one."""
 
+    def __init__(self, url: str, agent: str = "a browser") -> None:
+        super().__init__(
+            base_url=url,
+            headers={"user-agent": agent},
+            timeout=20,
+            verify=NO_TLS,
+            limits=httpx.Limits(max_keepalive_connections=0),  # after an app's error uvicorn hangs up
+        )
+
     def request(self, method: Any, url: Any, **options: Any) -> httpx.Response:
         headers = dict(options.pop("headers", None) or {})
         if method == "POST" and "csrftoken" in self.cookies:
@@ -74,12 +85,7 @@ class Shop:
         self._visitors: list[Visitor] = []
 
     def visitor(self, cookies: Any = None, agent: str = "a browser") -> Visitor:
-        visitor = Visitor(
-            base_url=self.server.url,
-            headers={"user-agent": agent},
-            timeout=20,
-            limits=httpx.Limits(max_keepalive_connections=0),  # after an app's error uvicorn hangs up
-        )
+        visitor = Visitor(self.server.url, agent)
         for name, value in (cookies or {}).items():
             visitor.cookies.set(name, value, domain="127.0.0.1")
         if self.kind.name == "django" and "csrftoken" not in visitor.cookies:

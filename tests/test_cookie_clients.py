@@ -42,6 +42,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ser
         place.mkdir()
         env = {
             "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "error::DeprecationWarning",
             "UVICORN_PORT": str(port),
             "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}",
             "XDG_RUNTIME_DIR": str(place),  # gunicorn puts a socket there
@@ -87,7 +88,7 @@ def by_requests(url: str, *_: Any) -> Iterator[Ask]:
 
 @contextmanager
 def by_httpx(url: str, *_: Any) -> Iterator[Ask]:
-    with Visitor(base_url=url, timeout=20) as visitor:
+    with Visitor(url) as visitor:
         yield lambda method, path: visitor.request(method, path).raise_for_status().text
 
 

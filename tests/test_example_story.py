@@ -35,6 +35,7 @@ def test_every_scenario(server: StartServer, tmp_path: Path, name: str, program:
         "EXAMPLE": name,
         "EXAMPLE_SECRET": SECRET,
         "EXAMPLE_STORE": f"sqlite:///{tmp_path}/shop.db" if home == "store" else "",
+        "PYTHONWARNINGS": "error::DeprecationWarning",
         "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}",
         "XDG_RUNTIME_DIR": str(tmp_path),  # gunicorn puts a socket there
     }
