@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from servers.ports import unused_port
 
+pytest.register_assert_rewrite("example_story")
 pytest_plugins = [
     "servers.chromium",
     "servers.mariadb",
