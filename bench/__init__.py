@@ -10,5 +10,9 @@
     report      the table and the JSON
     garbage     what requests leave for the cycle collector
 
+Programs of their own, each on servers or files of its own: ``redis`` and ``sql`` (with ``sql_servers``, ``sql_bare``,
+``sql_apps`` and ``sql_django``) hold a store beside its bare client, ``growth`` (with ``sqlite_lock``) a small store
+beside a large one.
+
 docs/performance.md tells how to read it.
 """

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from http.cookies import SimpleCookie
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Asgi", "Driver", "Jar", "Reply", "Spent", "Wsgi"]
+__all__ = ["Asgi", "Driver", "Jar", "Reply", "Spent", "Wsgi", "loop_factory"]
 
 Jar = dict[str, str]
 Template = dict[str, Any]
@@ -214,3 +214,12 @@ def _write(data: bytes) -> None:
 
 def _start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
     return _write
+
+
+def loop_factory() -> Any:
+    """uvloop's where it is installed, as under uvicorn; else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

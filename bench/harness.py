@@ -13,10 +13,11 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from . import peers, subjects
 from .drivers import Jar, Template
@@ -101,10 +102,20 @@ def build(workshop: Workshop, builders: Iterable[Builder]) -> tuple[list[Subject
     ]
 
 
-def groups(workshop: Workshop, chosen: list[Subject], columns: Iterable[str]) -> list[list[Cell]]:
-    """The cells of the *chosen* subjects, in groups of one column, protocol and kind with their bare apps."""
-    builders = subjects.FRAMES | peers.FRAMES
-    bare_subjects = {frame: builders[frame](workshop) for frame in dict.fromkeys(subject.frame for subject in chosen)}
+def groups(
+    workshop: Workshop,
+    chosen: list[Subject],
+    columns: Iterable[str],
+    *,
+    frames: Mapping[str, Builder] = MappingProxyType({}),
+) -> list[list[Cell]]:
+    """The cells of the *chosen* subjects, in groups of one column, protocol and kind with their bare apps.
+
+    *frames*: builders of bare apps beside those of ``subjects`` and ``peers``.
+    """
+    builders = {**subjects.FRAMES, **peers.FRAMES, **frames}
+    needed = dict.fromkeys(subject.frame for subject in chosen)
+    bare_subjects = {frame: builders[frame](workshop) for frame in needed}
     kinds = dict.fromkeys((subject.protocol, subject.kind) for subject in chosen)
     made: list[list[Cell]] = []
     for column, kind in itertools.product(columns, kinds):
@@ -116,8 +127,10 @@ def groups(workshop: Workshop, chosen: list[Subject], columns: Iterable[str]) ->
             and (column in subject.scenarios or (scenario.floor and subject.group == "floor"))
         ]
         members.sort(key=lambda subject: subject.group != "floor")
-        frames = dict.fromkeys(subject.frame for subject in members)
-        bare = {frame: Cell(bare_subjects[frame], column, scenario) for frame in frames}
+        bare = {
+            frame: Cell(bare_subjects[frame], column, scenario)
+            for frame in dict.fromkeys(subject.frame for subject in members)
+        }
         floor = None
         cells = list(bare.values())
         for subject in members:
@@ -223,6 +236,7 @@ def measure(
     rounds: int,
     batch_ms: float,
     limit: float,
+    frames: Mapping[str, Builder] = MappingProxyType({}),
     progress: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Measure in *rounds*, or in as many as fit into *limit* seconds (at least one); *batch_ms* a cell and round."""
@@ -230,7 +244,7 @@ def measure(
     with workshop() as shop:
         chosen, left_out = build(shop, builders)
         grid = []
-        for group in groups(shop, chosen, columns):
+        for group in groups(shop, chosen, columns, frames=frames):
             refused = [line for cell in group if cell.bare is not None and (line := _refusal(cell))]
             left_out += refused
             grid.append([cell for cell in group if cell.proven])

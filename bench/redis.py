@@ -38,12 +38,12 @@ from session_mw.stores.redis import AsyncRedisStore, RedisStore
 from session_mw.stores.redis_layout import Keys, encode, stamp
 from session_mw.stores.redis_scripts import SAVE_PAYLOAD
 
-from .drivers import Asgi
+from .drivers import Asgi, loop_factory
 from .floors import COOKIE, TAIL, find, mint
 from .scenarios import SESSION, routes
 from .subjects import asgi_app
 
-__all__ = ["AT_ONCE", "Row", "main", "measure", "running", "table", "trips"]
+__all__ = ["AT_ONCE", "Row", "main", "measure", "running", "table", "trips", "used_memory"]
 
 AT_ONCE = 64
 KEYS = Keys("bench")
@@ -100,6 +100,12 @@ def _until_it_answers(process: subprocess.Popen[bytes], path: str) -> None:
             break
         return
     raise OSError("redis-server does not answer")
+
+
+def used_memory(path: str) -> float:
+    """Bytes, by the server's own count."""
+    with redis.Redis(unix_socket_path=path) as client:
+        return float(client.info("memory")["used_memory"])
 
 
 def _record(number: int) -> Record:
@@ -297,18 +303,9 @@ def _called(path: str, rounds: int, seconds: float) -> list[Row]:
 
 def measure(path: str, *, rounds: int, seconds: float) -> list[Row]:
     """All rows, *seconds* a slice."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         rows = runner.run(_measure(path, rounds, seconds))
     return [*rows, *_called(path, rounds, seconds)]
-
-
-def _loop_factory() -> Any:
-    """uvloop's where it is installed, as under uvicorn; else asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def trips(path: str) -> dict[str, int]:

@@ -88,9 +88,8 @@ class Policy:
 
     async def ajudge(self, session: Session) -> Answer | None:
         """``judge``, where the session or the check may have to be awaited."""
-        layer = session._layer
-        if session._state is None and layer.must_wait(session):
-            await layer.afill(session)
+        if session._state is None and (opening := session._layer.opening(session)) is not None:
+            await opening
         fault = self._fault(session)
         if fault is None and self.check is not None:
             verdict = self.check(session)

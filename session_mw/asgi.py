@@ -18,9 +18,10 @@ from .core.session import Session, bind_session, release_session
 from .errors import StoreError
 from .exchange import AccessRefused, unavailable
 from .headers import ASGI_HEADERS
-from .layer import SessionLayer, check_single, shielded
+from .layer import SessionLayer, check_single
 from .managers import LEAVE, Manager, Verdict
 from .settings import Settings
+from .shield import shielded
 
 __all__ = ["ScopeReader", "SessionMiddleware"]
 
@@ -164,8 +165,8 @@ class SessionMiddleware:
         try:
             if not layer.ready:
                 await layer.aopen_store()
-            if autoload and layer.must_wait(session):
-                await layer.afill(session)
+            if autoload and (opening := layer.opening(session)) is not None:
+                await opening
         except StoreError as error:
             session._prepare().failure = error  # raised at first touch: an app that ignores the session works
 

@@ -54,8 +54,8 @@ class SessionCookie(SecurityBase):
 
     async def __call__(self, connection: HTTPConnection) -> Session:
         session = session_of(connection)
-        if session._state is None and session._layer.must_wait(session):
-            await session.load()
+        if session._state is None and (opening := session._layer.opening(session)) is not None:
+            await opening
         if self._online:
             answer = await self._policy.ajudge(session)
             if answer is not None:

@@ -28,9 +28,10 @@ from .events import Events
 from .exchange import AccessRefused, Answer, Exchange, Reader
 from .home import Home, build_manager, home_in
 from .managers import LEAVE, Manager, Opened, Verdict, is_flow
+from .shield import shielded
 from .workers import warn_of_several
 
-__all__ = ["SessionLayer", "check_single", "shielded"]
+__all__ = ["SessionLayer", "check_single"]
 
 logger = logging.getLogger("session_mw")
 T = TypeVar("T")
@@ -142,16 +143,36 @@ class SessionLayer:
             opened = self._admission.judge(session, state, opened)
         return run(cast("Flow[Opened]", opened), home.store)
 
-    async def afill(self, session: Session) -> None:
-        """``fill``, where the store or a callback must be awaited."""
-        await self._afill(session, self.exchange.claim(session._source))
-
-    async def _afill(self, session: Session, values: list[str]) -> None:
+    def opening(self, session: Session) -> Awaitable[None] | None:
+        """``afill(session)``, where ``must_wait`` says so; ``None`` where the session fills at first touch."""
         home: Home = session._home
-        state = self._begin(self.now())
-        opened = await arun(self._admission.judge(session, state, home.manager.open(values, state.now)), home.astore)
+        if self.config.awaits:
+            return self.afill(session)
+        if home.store is not None or home.manager.consults is None:
+            return None
+        session._cookies = header = self._cookies(session._source)
+        now = self.now()
+        opened = home.manager.open(self._read(header), now)
+        return None if type(opened) is Opened else self._afill(session, home, now, opened)
+
+    async def afill(self, session: Session, values: list[str] | None = None) -> None:
+        """``fill``, where the store or a callback must be awaited."""
+        if values is None:
+            values = self.exchange.claim(session._source)
+        home: Home = session._home
+        now = self.now()
+        await self._afill(session, home, now, home.manager.open(values, now))
+
+    async def _afill(self, session: Session, home: Home, now: int, opened: Opened | Flow[Opened]) -> None:
+        state = self._begin(now)
+        if self._asks:
+            opened = self._admission.judge(session, state, opened)
+        if type(opened) is not Opened:
+            opened = await arun(cast("Flow[Opened]", opened), home.astore)
         if session._state is None:  # another task may have been faster
-            await self.events.atell(self._take(session, state, opened))
+            state = self._take(session, state, opened)
+            if state.events:
+                await self.events.atell(state)
 
     def adopt(self, session: Session, token: str) -> None:
         """``start(token)``: open *token* instead of the client's cookie, to be rotated at commit."""
@@ -162,7 +183,7 @@ class SessionLayer:
     async def aadopt(self, session: Session, token: str) -> None:
         """``load(token)``: the same, awaited."""
         self._check_token(session, token)
-        await self._afill(session, [token])
+        await self.afill(session, [token])
         self._rotate_adopted(session)
 
     def _check_token(self, session: Session, token: str) -> None:
@@ -335,7 +356,7 @@ class SessionLayer:
             if not state.is_fixed():
                 return False
             state.phase = OVER
-        session._source = None
+        session._source = session._cookies = None
         return True
 
     async def finish(self, session: Session, *, failed: bool) -> None:
@@ -376,7 +397,7 @@ class SessionLayer:
                 state.note("close", self.now(), "error" if failed else "", handle=state.handle)
             if state.events and not self.on_loop:
                 self.events.tell(state)
-        session._source = None
+        session._source = session._cookies = None
 
     def may_write_late(self, session: Session) -> bool:
         """Whether *session* can be written after its response started: only in a store, under an id already known."""
@@ -402,16 +423,6 @@ class SessionLayer:
         """Raises ``ConfigurationError`` for a client-kept session without ``revocation``."""
         if session._home.manager.consults is None:
             raise ConfigurationError("nothing is kept on the server; add store=, or revocation= to end sealed cookies")
-
-
-async def shielded(work: Awaitable[T]) -> T:
-    """*work*, to its end: a client that goes away does not leave it half-done."""
-    from anyio import CancelScope  # loaded only where it is used
-
-    result: Any = None  # for type checkers: a cancel scope might swallow what happens inside
-    with CancelScope(shield=True):
-        result = await work
-    return cast("T", result)
 
 
 def check_single(outer: object, session: Session) -> None:

@@ -21,6 +21,7 @@ from .errors import ConfigurationError
 from .events import Events
 from .managers.service import Outside, ServiceFlows, WatchedOutside
 from .settings import Settings
+from .shield import outlasting
 from .stores.faces import is_awaited, loop_faces, require_sync, store_of
 
 __all__ = ["AsyncSessionService", "SessionService"]
@@ -273,7 +274,8 @@ class AsyncSessionService(_Face):
     """``SessionService``, awaited; over any store. Everything that asks the store is a coroutine.
 
     On an event loop no call waits longer than 50 ms for a lock of a store that answers when called: then it goes on in
-    a thread. ``async with service:`` opens and closes the store.
+    a thread. ``async with service:`` opens and closes the store. A call that is cancelled has done what it asked the
+    store, or not; ``create_session`` and ``regenerate_session``, which may take two steps, end before they heed it.
     """
 
     _store: AsyncStore
@@ -293,6 +295,10 @@ class AsyncSessionService(_Face):
         finally:
             if state.events:
                 await self._events.atell(state)
+
+    async def _do_whole(self, flow: Callable[Concatenate[State, P], Flow[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``_do`` for what takes more than one step to be whole: whoever cancels it waits for its end."""
+        return await outlasting(self._do(flow, *args, **kwargs))
 
     async def initialize(self) -> None:
         await self._store.initialize()
@@ -316,7 +322,7 @@ class AsyncSessionService(_Face):
         *,
         lifetime: int | timedelta | None = None,
     ) -> str:
-        return await self._do(self._flows.create, user_id, data, lifetime)
+        return await self._do_whole(self._flows.create, user_id, data, lifetime)
 
     async def issue_token(self, session_id: str, *, replace: bool = False) -> str:
         return await self._do(self._flows.issue_token, session_id, replace)
@@ -352,7 +358,7 @@ class AsyncSessionService(_Face):
         return await self._do(self._flows.touch, session_id)
 
     async def regenerate_session(self, session_id: str) -> str:
-        return await self._do(self._flows.regenerate, session_id)
+        return await self._do_whole(self._flows.regenerate, session_id)
 
     async def destroy_session(self, session_id: str) -> bool:
         return await self._do(self._flows.destroy, session_id)

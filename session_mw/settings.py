@@ -311,6 +311,7 @@ def collect(
 
 
 _LATER = frozenset({"legacy"})
+_is_about_entropy = re.compile(r"entropy|^(session_)?(s?id|token|secret)_(bits|bytes|len|length|size)$").search
 
 
 def unknown(
@@ -320,6 +321,8 @@ def unknown(
     message = f"unknown {what} {name if written is None else written!r}"
     if name in _LATER:
         return ConfigurationError(f"{message}: it does not exist yet")
+    if _is_about_entropy(name):  # that of the seed's handlers could make ids weaker than a guess is worth
+        return ConfigurationError(f"{message}: ids always have 144 random bits, and secrets 264; leave it out")
     import difflib
 
     nearest = difflib.get_close_matches(name, KINDS, n=1)

@@ -227,8 +227,8 @@ class SessionBackend(AuthenticationBackend):
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, Any] | None:
         """Who is logged in, if anybody. Raises ``SessionStateError`` without a session, ``StoreError``."""
         session = session_of(conn)
-        if session._state is None and session._layer.must_wait(session):
-            await session.load()
+        if session._state is None and (opening := session._layer.opening(session)) is not None:
+            await opening
         if not session.online(self._storage):
             return None
         user_id = session.user_id or ""

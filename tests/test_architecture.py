@@ -25,7 +25,7 @@ MAX_LINES = 500
 # is one module. Under TYPE_CHECKING everything is free.
 PURE = {"core", "settings", "profiles", "config", "errors"}
 FLOWS = PURE | {"managers", "stores.url"}
-LAYER = {"layer", "home", "exchange", "admission", "events", "headers"}  # what every integration shares
+LAYER = {"layer", "home", "exchange", "admission", "events", "headers", "shield"}  # what every integration shares
 SHARED = FLOWS | LAYER
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -49,7 +49,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "refusal": {"errors", "exchange"},
     "access": FLOWS | {"exchange", "refusal"},
     "guard": {"access", "errors", "refusal"},
-    "service": FLOWS | {"events", "stores.faces"},
+    "service": FLOWS | {"events", "shield", "stores.faces"},
+    "shield": set(),
     "cleanup": {"service", "errors"},
     "headers": PURE,
     "workers": set(),
@@ -57,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exchange": FLOWS,
     "admission": FLOWS | {"events", "exchange"},
     "home": FLOWS | {"stores.faces"},
-    "layer": FLOWS | {"admission", "events", "exchange", "home", "workers"},
+    "layer": FLOWS | {"admission", "events", "exchange", "home", "shield", "workers"},
     "asgi": SHARED | {"websocket"},
     "websocket": SHARED,
     "wsgi": SHARED,
@@ -78,7 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # A package that is not the standard library's: who may import it, at any depth of the code.
 ANYWHERE = {"msgspec", "typing_extensions"}
 ONLY_IN: dict[str, set[str]] = {
-    "anyio": {"layer", "websocket"},
+    "anyio": {"shield", "websocket"},
     "cryptography": {"core.keys", "core.seal"},
     "itsdangerous": {"core.signed", "legacy"},
     "markupsafe": {"core.tags"},

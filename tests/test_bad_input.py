@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from asgi_driver import SECRET, Client, Routes
+from servers.database import PASSWORD, QUOTED
+from servers.ports import unused_port
+from store_urls import STORES
 from wsgi_driver import WSGIClient
 
 from session_mw import (
@@ -19,7 +22,10 @@ from session_mw import (
     StoreError,
 )
 from session_mw.asgi import SessionMiddleware
+from session_mw.core.event import Event
+from session_mw.stores.filesystem_format import name_of
 from session_mw.stores.memory import MemoryStore
+from session_mw.stores.url import store_from_url
 from session_mw.wsgi import ENVIRON_KEY
 from session_mw.wsgi import SessionMiddleware as WSGIMiddleware
 
@@ -106,11 +112,92 @@ def test_a_store_file_that_cannot_be_written(tmp_path: Path, path: str, caplog: 
     assert str(tmp_path) not in reply.text
 
 
+WRONG_SERVERS = {
+    "login": lambda url, port: (
+        url.replace(QUOTED, "hunter2") if QUOTED in url else url.replace("//", "//nobody:hunter2@")
+    ),
+    "port": lambda url, port: url.replace(f":{port}/", f":{unused_port()}/"),
+    "table": lambda url, port: url.replace("&create=1", ""),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_SERVERS)
+@pytest.mark.parametrize("name", ["postgresql", "postgresql+asyncpg", "mariadb", "mysql+asyncmy", "redis"])
+def test_a_server_that_cannot_serve(
+    name: str, wrong: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is let in or logged out; the log says where and what, and shows no user and no password."""
+    if (name, wrong) == ("redis", "table"):
+        return  # it has none
+    port = request.getfixturevalue({"p": "postgres", "m": "mariadb", "r": "redis_server"}[name[0]]).port
+    url = WRONG_SERVERS[wrong](STORES[name].url(request, tmp_path), port)
+    store: Any = store_from_url(url)
+
+    async def visit() -> Any:
+        try:
+            return await Client(SessionMiddleware(Routes(index=lambda s: s.set("n", 1)), store=store)).request()
+        finally:
+            if hasattr(store, "aio"):
+                await store.aio().teardown()
+            closed = store.teardown()
+            if closed is not None:
+                await closed
+
+    reply = asyncio.run(visit())
+    assert (reply.status, reply.cookies) == (503, [])
+    (told,) = {record.exc_info[1] for record in caplog.records if record.exc_info}
+    assert isinstance(told, StoreError)
+    assert "127.0.0.1" in str(told)
+    if wrong == "login":
+        assert "refused the" in str(told) or name == "postgresql"  # libpq tells no code of it
+    if wrong == "table":
+        assert "`session-mw schema` or create=True makes it" in str(told)
+    for hidden in ("hunter2", PASSWORD, QUOTED):
+        assert hidden not in caplog.text + reply.text
+    assert "tester" not in str(told)
+    assert str(told) not in reply.text
+
+
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "s.db").write_bytes(b"not a database at all" * 100)
     app = Routes(index=lambda s: s.set("n", 1))
     client = Client(SessionMiddleware(app, store=f"sqlite:///{tmp_path / 's.db'}"))
     assert client.get().status == 503
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_a_damaged_file_of_a_session_is_a_fresh_one(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[Event] = []
+    settings: Any = {"store": f"file:///{tmp_path}/s?durable=0", "on_event": events.append}
+    routes = Routes(set=lambda s: s.set("n", 1), index=lambda s: s.get("n"))
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        answer = routes.routes[environ["PATH_INFO"].strip("/") or "index"](environ[ENVIRON_KEY])
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(answer).encode()]
+
+    def browser() -> Any:
+        return (
+            Client(SessionMiddleware(routes, **settings))
+            if kind == "asgi"
+            else WSGIClient(WSGIMiddleware(app, **settings))
+        )
+
+    mine, other = browser(), browser()
+    for client in (mine, other):
+        client.get("/set")
+    id = mine.cookies["__Host-session"].partition(".")[0]  # noqa: A001
+    (file,) = tmp_path.glob(f"s/records-*/{name_of(id)}")
+    file.write_bytes(file.read_bytes()[:40])
+    events.clear()
+    reply = mine.get("/")
+    assert (reply.status, reply.text, reply.cookies) == (200, "None", [])
+    assert [(event.name, event.reason) for event in events] == [("refused", "unknown"), ("close", "")]
+    assert f"{file.name} is damaged" in caplog.text
+    mine.get("/set")
+    assert mine.get("/").text == other.get("/").text == "1"
 
 
 def test_a_session_that_must_be_awaited_says_how() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import threading
 from contextlib import closing
 
 import pytest
@@ -17,6 +18,7 @@ from bench.garbage import garbage
 from bench.harness import Cell, UnprovenError, build, groups, measure, prove, workshop
 from bench.report import as_json, missed, table
 from bench.scenarios import SCENARIOS, SESSION, forged, routes
+from bench.sqlite_lock import LockWatch
 from bench.subjects import Subject, wsgi_app
 from session_mw.stores.url import store_from_url
 
@@ -310,13 +312,47 @@ def test_growth_compares_a_small_store_with_a_large_one(tmp_path, capsys):
     for name in ("load", "save", "touch", "list"):
         assert re.search(rf"^\| {name} \| \d+ \| \d+ \| \d+\.\d\d \|$", shown, re.MULTILINE)
     assert "purged 90 in calls of 100" in shown
+    for line in ("a call took", "and held the write lock for"):
+        assert re.search(rf"^{line} \d+\.\d ms \(median\), \d+\.\d ms \(longest\)$", shown, re.MULTILINE)
     with closing(sqlite3.connect(tmp_path / "900.db")) as database:
         assert database.execute("SELECT count(*) FROM sessions").fetchone() == (810,)
 
 
+def test_growth_weighs_a_session_in_files_of_its_own(tmp_path):
+    example, known = growth.in_files(tmp_path, 500).values()
+    assert 430 < example < known < 1000
+
+
 def test_growth_says_what_is_over_its_budget():
-    grown = growth.Growth((10, 20), {"load": 1.0}, {"load": 3.0}, {"load": 3.0}, 2, 60.0, 1.0)
-    assert len(grown.missed) == 2
+    dear, cheap = {"load": 3.0}, {"load": 2.0}
+    grown = growth.Growth((10, 20), {"load": 1.0}, dear, dear, 2, [1.0, 60.0], [], {growth.EXAMPLE: 701.0})
+    assert len(grown.missed) == 3
     assert "load: 3.00 times as dear" in grown.missed[0]
-    assert "60 ms" in grown.missed[1]
-    assert growth.Growth((10, 20), {"load": 1.0}, {"load": 2.0}, {"load": 2.0}, 2, 40.0, 1.0).missed == []
+    assert "one call took 60 ms" in grown.missed[1]
+    assert "701 bytes" in grown.missed[2]
+    held = grown._replace(ratios=cheap, locks_ms=[55.0, 1.0], bytes_each={growth.EXAMPLE: 700.0, "others": 900.0})
+    assert held.missed == ["purge: one call held the write lock for 55 ms, allowed 50"]
+    assert held._replace(locks_ms=[2.0]).missed == []
+    assert "over budget: purge" in growth.report(held)
+
+
+def test_a_watch_sees_who_holds_the_write_lock_and_nothing_else(tmp_path):
+    path = tmp_path / "watched.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer, LockWatch(path) as watch:
+        asked = threading.Event()
+        ask = watch._ask
+        watch._ask = lambda connection: (ask(connection), asked.set())
+
+        def work(begin):
+            writer.execute(begin)
+            for _ in range(2):  # two questions that begin and end within
+                asked.clear()
+                assert asked.wait(10)
+            writer.execute("COMMIT")
+            return 7
+
+        for begin in ("BEGIN", "BEGIN IMMEDIATE"):
+            assert watch.during(lambda begin=begin: work(begin)) == 7
+    nobody, somebody = watch.held
+    assert nobody == 0
+    assert somebody > 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from bench import growth
 from bench import redis as bench
 
 
@@ -61,3 +63,14 @@ def test_the_program(redis_program, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bench.shutil, "which", lambda name: None)
     assert bench.main([]) == 2
     assert "redis-server is not installed" in capsys.readouterr().err
+
+
+def test_growth_on_a_server_of_its_own(redis_program, capsys):
+    assert growth.main(["--redis", "--rows", "100", "600"]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("| ")][1:] == [
+        "load", "save", "touch", "list",
+    ]  # fmt: skip
+    assert "purged 60 in calls of 100" in shown
+    alone, owned = map(int, re.findall(r"^(\d+) bytes a session", shown, re.MULTILINE))
+    assert 500 < alone < 700 < owned < 1000

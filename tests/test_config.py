@@ -31,6 +31,7 @@ from session_mw import settings as settings_module
 from session_mw.config import SessionConfig, missing_home_error
 from session_mw.core.cookies import CookieSpec
 from session_mw.core.keys import KeyRing
+from session_mw.core.tokens import ID_LENGTH, SECRET_LENGTH
 from session_mw.errors import ConfigurationError
 from session_mw.profiles import BANKING, DEVELOPMENT, NIST_AAL1, NIST_AAL2, NIST_AAL3, PROFILES, SOCIAL, Profile
 from session_mw.settings import KINDS, Settings
@@ -146,6 +147,9 @@ def test_configs_compare_by_their_settings() -> None:
 
 # -- unknown names
 
+WEAKER = ("sid_entropy_bits", "sid_bytes", "id_bits", "session_id_length", "token_bytes", "secret_len", "entropy")
+STRONG = f"ids always have {ID_LENGTH * 6} random bits, and secrets {SECRET_LENGTH * 6}"
+
 
 @pytest.mark.parametrize(
     ("name", "message"),
@@ -156,6 +160,7 @@ def test_configs_compare_by_their_settings() -> None:
         ("_given", "unknown setting '_given'"),
         ("zzz", "unknown setting 'zzz'"),
         ("legacy", "unknown setting 'legacy': it does not exist yet"),
+        *((name, f"unknown setting {name!r}: {STRONG}; leave it out") for name in WEAKER),
     ],
 )
 def test_unknown_names_are_refused(name: str, message: str) -> None:

@@ -7,25 +7,32 @@ import itertools
 import pytest
 from msgspec import structs
 
+from session_mw.core import draft as drafting
 from session_mw.core.account import Account
-from session_mw.core.operations import Create, Outcome
+from session_mw.core.lifetime import slide
+from session_mw.core.operations import Create, Outcome, Touch
 from session_mw.core.state import State
+from session_mw.errors import SessionNotFoundError
 from session_mw.managers import CLEAR, LEAVE
 from session_mw.managers import store as manager
+from session_mw.managers.service import ServiceFlows
 from session_mw.managers.store import StoreManager
+from tests.explorer.calls import CALLS
 from tests.explorer.invariants import ARRIVAL_RULES, WORLD_RULES
 from tests.explorer.kinds import KINDS
 from tests.explorer.search import Setting, Tally, explore
 from tests.explorer.world import STARTS, Compensating, Watched
 
-KIND = {kind.name: kind for kind in KINDS}
+KIND = {kind.name: kind for kind in KINDS + CALLS}
 ESSENTIAL = (
     *("read", "write", "write own key", "update_with", "remove all keys", "login alice", "login bob", "logout"),
-    *("regenerate", "regenerate hard", "destroy", "destroy, write", "service: destroy user"),
+    *("regenerate", "regenerate hard", "destroy", "destroy, write"),
+    *("service: update", "service: extend", "service: touch", "service: regenerate, issue token"),
+    *("service: issue token", "service: destroy", "service: destroy user"),
 )
 """Each of the others takes the way of one of these through the manager; ``python -m tests.explorer`` runs them all."""
 
-AT_LEAST = {"nobody": (450, 450), "anonymous": (1000, 2400), "alice": (1100, 3000), "pointer": (1600, 3800)}
+AT_LEAST = {"nobody": (900, 900), "anonymous": (2800, 7700), "alice": (2900, 9400), "pointer": (4400, 15500)}
 """Schedules per start, with a store that rotates in one step and one that cannot: fewer would prove less."""
 
 
@@ -149,7 +156,7 @@ def keep_everything_at_login(patch):
 
 def merge_whole_storages(patch):
     """After a conflict the last writer wins with all its keys."""
-    patch.setattr(State, "_merged", lambda self, live, *_: {name: dict(data) for name, data in live.items()})
+    patch.setattr(drafting, "_merged", lambda self, live, *_: {name: dict(data) for name, data in live.items()})
 
 
 def do_not_follow(patch):
@@ -179,7 +186,7 @@ def always_changed(patch):
 
 def forget_the_owner_seen(patch):
     """login() without a user keeps whatever owner is stored by then."""
-    owner = State._owner
+    owner = drafting._owner
 
     def blind(self, base, meta):
         seen, self.base = self.base, base
@@ -188,7 +195,7 @@ def forget_the_owner_seen(patch):
         finally:
             self.base = seen
 
-    patch.setattr(State, "_owner", blind)
+    patch.setattr(drafting, "_owner", blind)
 
 
 def closed_records_open(patch):
@@ -204,6 +211,42 @@ def closed_records_open(patch):
         return Outcome.DELETED
 
     patch.setattr(Watched, "close", idle)
+
+
+def tokens_live_on(patch):
+    """Whoever has an id may open it."""
+    patch.setattr(manager, "matches", lambda *_: True)
+
+
+def callers_are_told_nothing(patch):
+    """A service call that came too late seems to have been carried out."""
+
+    def quiet(self, state, live):
+        yield from self._manager.commit(state, {"global": live}, state.now, self._random)
+
+    patch.setattr(ServiceFlows, "_write", quiet)
+
+
+def touch_once(patch):
+    """touch() does not look where its session went."""
+
+    def once(self, state, id):
+        record = yield from self._live(state, id)
+        if (yield Touch(record.id, state.now, slide(record, state.now, self._limits))) is not True:
+            raise SessionNotFoundError
+
+    patch.setattr(ServiceFlows, "touch", once)
+
+
+def regenerate_once(patch):
+    """regenerate() is content with the id that somebody else has just made."""
+
+    def content(self, state, id):
+        record = yield from self._live(state, id)
+        yield from self._begin(state, self._adopt(state, record))
+        return state.handle
+
+    patch.setattr(ServiceFlows, "regenerate", content)
 
 
 MUTANTS = [
@@ -229,6 +272,16 @@ MUTANTS = [
     (always_changed, "anonymous", True, "read", "read", "reading_writes_nothing"),
     (forget_the_owner_seen, "pointer", True, "login nobody", "logout", "no_former_owners_data"),
     (closed_records_open, "alice", True, "destroy", "read", "stays_ended"),
+    (upsert, "alice", True, "service: destroy", "write", "stays_ended"),
+    (save_any_version, "alice", True, "service: update", "write own key", "keeps_every_update"),
+    (save_any_version, "alice", True, "service: extend", "service: extend", "keeps_every_update"),
+    (save_any_version, "alice", True, "service: issue token", "write", "tokens_open_what_they_should"),
+    (tokens_live_on, "alice", True, "service: issue token", "read", "tokens_open_what_they_should"),
+    (callers_are_told_nothing, "alice", True, "service: update", "logout", "answers_are_true"),
+    (touch_once, "alice", True, "service: touch", "regenerate", "answers_are_true"),
+    (regenerate_once, "alice", True, "service: regenerate", "regenerate", "tokens_open_what_they_should"),
+    (endings_do_not_follow, "alice", True, "service: destroy", "regenerate hard", "answers_are_true"),
+    (keep_what_was_created, "alice", False, "service: regenerate", "logout", "keeps_every_update"),
 ]
 
 

@@ -1,108 +1,24 @@
-"""The options that the seed's session handlers have, on every store, through the real middleware."""
+"""The options that the seed's session handlers have, and what damage costs, on every store, through the middleware."""
 
 from __future__ import annotations
 
 import asyncio
 import binascii
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asgi_driver import NAME, SECRET, Client, handler
+from asgi_driver import SECRET
 from msgspec import structs
+from store_site import AWAY, HOME, Site, Visitor, logs_in, puts
 from store_urls import STORES, every_store
-from wsgi_driver import WSGIClient
 
-from session_mw import asgi, wsgi
 from session_mw.core.event import Event
-from session_mw.core.operations import Create, ListUser, Load, Operation, Outcome, Save
+from session_mw.core.operations import Create, ListUser, Load, Outcome, Save
 from session_mw.core.record import SessionRecord
 from session_mw.core.tokens import digest
-from session_mw.stores.url import store_from_url
-from session_mw.testing import Clock
 
-HOME, AWAY = "203.0.113.9", "198.51.100.66"
 PLAIN = "what-nobody-may-read-at-rest"
-
-
-class Visitor:
-    """One browser; ``visit(work)`` is one request whose handler is *work*: what that answers."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.address = HOME
-        self.cookies: dict[str, str] = {}
-
-    def visit(self, work: Callable[[Any], Any] = dict) -> Any:
-        self.site.work = work
-        if self.site.kind == "asgi":
-            browser = Client(self.site.app, self.cookies, client=(self.address, 50_000))
-            self.site.await_(browser.request())
-        else:
-            browser = WSGIClient(self.site.app, self.cookies, REMOTE_ADDR=self.address)  # type: ignore[assignment]
-            browser.get()
-        self.cookies = browser.cookies
-        return self.site.answer
-
-    @property
-    def token(self) -> tuple[str, str]:
-        id, _, secret = self.cookies[NAME].partition(".")  # noqa: A001
-        return id, secret
-
-
-class Site:
-    """A middleware around the handlers of its visitors, with a store, and everything it tells."""
-
-    def __init__(self, kind: str, url: str, runner: asyncio.Runner) -> None:
-        self.kind = kind
-        self.url = url
-        self.await_ = runner.run
-        self.store: Any = store_from_url(url)
-        self.events: list[Event] = []
-        self.work: Callable[[Any], Any] = dict
-        self.answer: Any = None
-        self.ask_later(self.store.initialize)
-
-    def begin(self, **settings: Any) -> Visitor:
-        """A first visitor, under *settings*."""
-        settings = {"clock": Clock(2_100_000_000), "on_event": self.events.append, **settings}
-        if self.kind == "asgi":
-            self.app: Any = asgi.SessionMiddleware(handler(self.handle), store=self.store, **settings)
-        else:
-            self.app = wsgi.SessionMiddleware(self.wsgi, store=self.store, **settings)
-        return Visitor(self)
-
-    def handle(self, session: Any) -> str:
-        self.answer = self.work(session)
-        return "ok"
-
-    def wsgi(self, environ: Any, start_response: Any) -> list[bytes]:
-        body = self.handle(environ["session_mw.session"]).encode()
-        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
-        return [body]
-
-    def ask(self, operation: Operation) -> Any:
-        """Straight to the store."""
-        return self.ask_later(lambda: operation.ask(self.store))
-
-    def ask_later(self, call: Callable[[], Any]) -> Any:
-        async def story() -> Any:
-            answer = call()
-            return await answer if isinstance(answer, Awaitable) else answer
-
-        return self.await_(story()) if self.kind == "asgi" else call()
-
-    def end(self) -> None:
-        """Close the store, and the face that the app used on its loop."""
-        if self.kind == "asgi" and hasattr(self.store, "aio"):
-            self.ask_later(self.store.aio().teardown)
-        self.ask_later(self.store.teardown)
-
-    def told(self) -> list[str]:
-        """The events since last time, each with its reason."""
-        events = [f"{event.name}:{event.reason}" if event.reason else event.name for event in self.events]
-        self.events.clear()
-        return events
 
 
 @pytest.fixture
@@ -118,14 +34,6 @@ def site(
     site = Site(kind, STORES[store_name].url(request, tmp_path), runner)
     yield site
     site.end()
-
-
-def puts(**values: Any) -> Callable[[Any], None]:
-    return lambda session: session.update(values)
-
-
-def logs_in(user: str, ip: str | None = None) -> Callable[[Any], Any]:
-    return lambda session: session.login(ip, user_id=user)
 
 
 @every_store()
@@ -254,6 +162,28 @@ def test_a_callback_that_fails_costs_nobody_a_session(site: Site, caplog: pytest
     closed_door = site.begin(on_validate=fails)
     closed_door.cookies = dict(visitor.cookies)
     assert closed_door.visit() == {}, "what decides, and fails, decides against"
+
+
+@every_store()
+def test_a_damaged_record_is_one_event_and_a_fresh_session(site: Site) -> None:
+    alice, phone = site.begin(), Visitor(site)
+    for number, visitor in enumerate((alice, phone)):
+        visitor.visit(logs_in("alice"))
+        visitor.visit(puts(number=number))
+    (id, _), old = alice.token, alice.cookies  # noqa: A001
+    record = site.ask(Load(id))
+    bad = structs.replace(record, payload=b"?" + record.payload, version=record.version + 1)
+    assert site.ask(Save(bad, record.version)) is Outcome.SAVED
+    site.told()
+    assert alice.visit() == {}
+    assert site.told() == ["refused:corrupt", "close"]
+    assert alice.cookies == old, "nothing was written, so no cookie was sent"
+    alice.visit(puts(number=2))
+    assert alice.visit() == {"number": 2}
+    assert alice.token[0] != id
+    assert phone.visit() == {"number": 1}
+    assert {record.id for record in site.ask(ListUser("alice"))} == {id, phone.token[0]}, "the list still works"
+    assert site.ask(Load(id)) == bad, "it is left for whoever wants to look"
 
 
 @every_store()

@@ -32,6 +32,7 @@ from session_mw import (
 )
 from session_mw.core.tokens import RANDOM_BYTES, mint
 from session_mw.managers.store import TRIES
+from session_mw.stores.faces import Awaited
 from session_mw.stores.memory import MemoryStore
 from session_mw.stores.url import store_from_url
 from session_mw.testing import Clock, FaultyStore
@@ -1172,6 +1173,52 @@ def test_a_long_sweep_leaves_the_loop_to_others(clock: Clock, monkeypatch: pytes
 
     asyncio.run(main())
     assert min(ran) >= 5
+
+
+class Slow(Awaited):
+    """An awaited store of two-step rotations, in which the last step waits until it is let go."""
+
+    def __init__(self, clock: Clock, slow: str) -> None:
+        kept = MemoryStore(clock=clock)
+        super().__init__(kept, kept)
+        self.can_rotate = False
+        self.slow, self.reached, self.go = slow, asyncio.Event(), asyncio.Event()
+
+    async def close(self, *args: Any, **options: Any) -> Any:
+        await self._wait("close")
+        return await super().close(*args, **options)
+
+    async def delete(self, *args: Any, **options: Any) -> Any:
+        await self._wait("delete")
+        return await super().delete(*args, **options)
+
+    async def _wait(self, call: str) -> None:
+        if call == self.slow:
+            self.reached.set()
+            await self.go.wait()
+
+
+@pytest.mark.parametrize(
+    ("slow", "method"), [("close", "regenerate_session"), ("delete", "create_session")], ids=["regenerate", "create"]
+)
+def test_what_takes_two_steps_is_whole_before_it_heeds_a_cancellation(clock: Clock, slow: str, method: str) -> None:
+    async def story() -> None:
+        store = Slow(clock, slow)
+        service = AsyncSessionService(store=store, clock=clock, max_sessions_per_user=1)
+        handle = await service.create_session("ada", {"n": 1})
+        asked = getattr(service, method)(handle if method == "regenerate_session" else "ada")
+        task = asyncio.ensure_future(asked)
+        await store.reached.wait()  # the new one is there, and so is the old one
+        assert len(await service.list_sessions("ada")) == 2
+        task.cancel()
+        await asyncio.sleep(0)
+        store.go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        (left,) = await service.list_sessions("ada")
+        assert left != handle
+
+    asyncio.run(story())
 
 
 def test_ready_between_initialize_and_teardown(make: Make) -> None:

@@ -15,10 +15,11 @@ import msgspec
 
 from .login import Login
 
-__all__ = ["BORDER", "DEFAULT_STORAGE", "EMPTY_META", "Meta", "join", "read_meta", "split", "write_meta"]
+__all__ = ["BORDER", "DEFAULT_STORAGE", "EMPTY_META", "NO_ITEMS", "Meta", "join", "read_meta", "split", "write_meta"]
 
 DEFAULT_STORAGE = "global"
 BORDER = b"\n"
+NO_ITEMS = b"{}"
 _FORMAT = 123  # "{"
 
 

@@ -1,7 +1,6 @@
 """State: what one request knows of its session, and what it wishes done with it.
 
-``Session`` fills it in, the managers carry it out. ``draft`` turns it into the next record, on top of the record that
-was opened or of a newer one; this is the one place where a request's changes become data.
+``Session`` fills it in, ``draft`` turns it into the next record, the managers carry it out.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ import msgspec
 
 from ..errors import StoreError
 from . import codec
-from .changes import Replay, StorageChange, diff, merge_attempts, merge_logins, same
+from .changes import Replay, merge_attempts, same
 from .event import LOGGED, Event
-from .lifetime import Limits, slide, touch_due
-from .login import Login, former_digest
-from .payload import BORDER, DEFAULT_STORAGE, EMPTY_META, Meta, join, read_meta, split, write_meta
+from .login import Login
+from .payload import BORDER, DEFAULT_STORAGE, EMPTY_META, NO_ITEMS, Meta, read_meta, split
 from .record import Record
 from .tokens import Token
 from .wishes import EMPTY, NOTHING, UNSET, Wishes
@@ -26,8 +24,6 @@ __all__ = ["OPEN", "OVER", "STARTED", "State", "Watched"]
 
 OPEN, STARTED, OVER = range(3)
 """Phases of a request: headers can still be sent; they are out; the app has returned."""
-
-_NOTHING = b"{}"
 
 
 class State(msgspec.Struct, eq=False):
@@ -61,7 +57,7 @@ class State(msgspec.Struct, eq=False):
     storage: str = DEFAULT_STORAGE  # the current one; its items are the session's own
     others: Mapping[str, dict[str, Any]] = EMPTY  # the other storages in memory
     queue: tuple[tuple[str, str, Any], ...] = ()  # storage, key, value
-    original: bytes = _NOTHING  # storage "global" as it was opened
+    original: bytes = NO_ITEMS  # storage "global" as it was opened
     rest: bytes = b""  # the payload's second segment as it was opened
     meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
     loaded: dict[str, Any] | None = None  # "global" as it was decoded; nobody changes this dict
@@ -109,7 +105,7 @@ class State(msgspec.Struct, eq=False):
         """What was wished is done; *record* is what is kept now. The live data stays where it is."""
         self.wish, self.base, self.loaded, self.encoded, self.pristine = NOTHING, record, None, EMPTY, False
         if record is None:
-            self.original, self.rest, self.meta = _NOTHING, b"", EMPTY_META
+            self.original, self.rest, self.meta = NO_ITEMS, b"", EMPTY_META
         else:
             self.original, _, self.rest = record.payload.partition(BORDER)
             self.meta = None if self.rest else EMPTY_META
@@ -212,15 +208,16 @@ class State(msgspec.Struct, eq=False):
 
     def stored_items(self, storage: str) -> dict[str, Any]:
         """A fresh copy of what *storage* held when it was opened (nothing, once cleared)."""
-        return {} if storage in self.wish.cleared else codec.decode(self._original(storage))
+        return {} if storage in self.wish.cleared else codec.decode(self.original_of(storage))
 
-    def _original(self, storage: str) -> bytes:
+    def original_of(self, storage: str) -> bytes:
+        """What *storage* held when it was opened, encoded; nothing once all was wiped."""
         if self.wish.wiped:
-            return _NOTHING
+            return NO_ITEMS
         if storage == DEFAULT_STORAGE:
             return self.original
         raw = self.seen().storages.get(storage)
-        return _NOTHING if raw is None else bytes(raw)
+        return NO_ITEMS if raw is None else bytes(raw)
 
     def is_fixed(self) -> bool:
         """Whether no value in memory is a container that somebody could still change in place."""
@@ -241,7 +238,7 @@ class State(msgspec.Struct, eq=False):
             if storage == DEFAULT_STORAGE and not wish.wiped:
                 new = codec.encode_if_changed(data, self.original, self.loaded)
             else:
-                new = codec.encode_if_changed(data, self._original(storage), None, _root(storage))
+                new = codec.encode_if_changed(data, self.original_of(storage), None, _root(storage))
             if new is not None:
                 self.encoded = {**self.encoded, storage: new} if self.encoded else {storage: new}
         return self.encoded is not EMPTY or (wish is not NOTHING and wish.change_record())
@@ -254,170 +251,6 @@ class State(msgspec.Struct, eq=False):
         """Whether this request ends a login, or everything that was there."""
         wish = self.wish
         return wish.wiped or (not wish.logged_in and None in wish.logins.values())
-
-    # -- drafting -----------------------------------------------------------------------------------------------
-
-    def draft(
-        self,
-        live: dict[str, dict[str, Any]],
-        base: Record | None,
-        now: int,
-        limits: Limits,
-        token: Token | None = None,
-        digest: bytes = b"",
-    ) -> Record | None:
-        """The next record: this request's changes on top of *base* (the opened record, a newer one, or none).
-
-        *token* and *digest* are the identity of a new record; without them the record of *base* goes on.
-        ``None``: nothing would be left to keep.
-        Raises ``SessionSerializationError`` and ``SessionTooLargeError`` for values that cannot be kept.
-        """
-        wish = self.wish
-        if wish is NOTHING and base is not None and base is self.base and token is None:
-            data = self.encoded.get(DEFAULT_STORAGE, _NOTHING)
-            if data != _NOTHING and len(self.encoded) == 1:  # the usual: its items changed
-                return self._continued(base, now, limits, base.user_id, base.lifetime, data + BORDER + self.rest)
-        if wish.wiped or base is None:
-            base_meta, held, lifetime = EMPTY_META, _NOTHING, None
-        elif base is self.base:
-            base_meta, held, lifetime = self.seen(), self.original, base.lifetime
-        else:
-            held, rest = split(base.payload)
-            base_meta, lifetime = read_meta(rest), base.lifetime
-        if wish.lifetime is not UNSET:
-            lifetime = wish.lifetime
-        if wish.wiped or base is self.base:
-            self.merged, storages = EMPTY, self.encoded  # changed() encoded, at every commit
-        else:
-            self.merged = self._merged(live, held, base_meta)
-            storages = {name: codec.encode(data, name) for name, data in self.merged.items()}
-        data = storages.get(DEFAULT_STORAGE, held)
-        meta = self._overlay(base_meta, storages, fresh=base is None or wish.wiped)
-        empty = data == _NOTHING and lifetime is None and not (meta.storages or meta.logins or meta.attempts)
-        if empty and (wish.wiped or not self.keeps_empty):
-            return None
-        owner, meta = self._owner(base, meta)
-        unchanged = meta is base_meta and base is self.base and not wish.wiped
-        payload = join(data, self.rest if unchanged else write_meta(meta))
-        return self._record(base, now, limits, token, digest, owner, lifetime, payload)
-
-    def _continued(
-        self, base: Record, now: int, limits: Limits, owner: str | None, lifetime: int | None, payload: bytes
-    ) -> Record:
-        """*base* with new contents, under its own identity and deadlines."""
-        active, until = base.last_activity, base.expires_at
-        if touch_due(base, now, limits) and not self.outside:
-            active, until = now, slide(base, now, limits)
-        return Record(
-            base.id,
-            base.digest,
-            owner,
-            base.created_at,
-            active,
-            until,
-            base.absolute_expires_at,
-            lifetime,
-            base.login_ip,
-            base.login_user_agent,
-            base.version + 1,
-            payload,
-        )
-
-    def _record(
-        self,
-        base: Record | None,
-        now: int,
-        limits: Limits,
-        token: Token | None,
-        digest: bytes,
-        owner: str | None,
-        lifetime: int | None,
-        payload: bytes,
-    ) -> Record:
-        wish = self.wish
-        login = wish.logged_in
-        opened = base is not None and not wish.wiped and login is None and wish.lifetime is UNSET
-        if token is None and base is not None and opened:
-            return self._continued(base, now, limits, owner, lifetime, payload)
-        if base is None or wish.wiped or login is not None:  # re-authentication renews both limits (63B-4 §5.2)
-            created, over = now, now + limits.absolute
-            ip, agent = (None, None) if login is None else (login.ip, login.agent)
-        else:
-            created, over = base.created_at, base.absolute_expires_at
-            ip, agent = base.login_ip, base.login_user_agent
-        active = now
-        if base is None or wish.wiped or login is not None or wish.lifetime is not UNSET:
-            expires = min(now + (lifetime or limits.idle), over)
-        elif self.outside:
-            active, expires = base.last_activity, base.expires_at
-        else:
-            expires = slide(base, now, limits)
-        if token is not None:
-            handle, version = token.id, 1
-        else:
-            assert base is not None  # noqa: S101 - a record without an identity of its own continues one
-            handle, digest, version = base.id, base.digest, base.version + 1
-        return Record(handle, digest, owner, created, active, expires, over, lifetime, ip, agent, version, payload)
-
-    def _overlay(self, newer: Meta, storages: Mapping[str, bytes], *, fresh: bool) -> Meta:
-        """*newer* with this request's login states, attempts, storages and lifetime on it; itself when none."""
-        wish = self.wish
-        ip = self.bound_ip if fresh else newer.ip
-        stored = wish.cleared or len(storages) > (DEFAULT_STORAGE in storages)
-        if not (wish.logins or wish.attempts or stored or wish.persistent is not None or ip != newer.ip):
-            return newer
-        return Meta(
-            logins=merge_logins(self.kept().logins, wish.logins, newer.logins) if wish.logins else newer.logins,
-            attempts=self._next_attempts(newer.attempts) if wish.attempts else newer.attempts,
-            storages=self._next_storages(newer.storages, storages) if stored else newer.storages,
-            former=newer.former,
-            persistent=newer.persistent if wish.persistent is None else wish.persistent,
-            ip=ip,
-        )
-
-    def _next_attempts(self, newer: Mapping[str, int]) -> Mapping[str, int]:
-        attempts = {**newer}
-        for storage, (reset, added) in self.wish.attempts.items():
-            count = merge_attempts(reset, added, attempts.pop(storage, 0))
-            if count:
-                attempts[storage] = count
-        return attempts
-
-    def _next_storages(self, newer: Mapping[str, msgspec.Raw], mine: Mapping[str, bytes]) -> Mapping[str, msgspec.Raw]:
-        kept = {name: raw for name, raw in newer.items() if name not in self.wish.cleared}
-        kept.update((name, msgspec.Raw(data)) for name, data in mine.items() if name != DEFAULT_STORAGE)
-        return {name: raw for name, raw in kept.items() if bytes(raw) != _NOTHING}
-
-    def _owner(self, base: Record | None, meta: Meta) -> tuple[str | None, Meta]:
-        """The owner of the next record; a released one leaves its digest behind."""
-        wish = self.wish
-        seen = self.base if wish.logged_in else base  # login() keeps the owner whom its caller saw
-        before = None if seen is None or wish.wiped else seen.user_id
-        owner: str | None = before if wish.owner is UNSET else wish.owner
-        if wish.released and not meta.logins:
-            return None, msgspec.structs.replace(meta, former=former_digest(owner)) if owner is not None else meta
-        if owner is not None and meta.former:
-            meta = msgspec.structs.replace(meta, former="")
-        return owner, meta
-
-    def _merged(self, live: dict[str, dict[str, Any]], held: bytes, newer: Meta) -> dict[str, dict[str, Any]]:
-        """Every storage this request changed, re-applied to what is kept now."""
-        merged = {}
-        for name, change in self._changes(live).items():
-            now_held = held if name == DEFAULT_STORAGE else bytes(newer.storages.get(name, _NOTHING))
-            merged[name] = change.onto(codec.decode(now_held))
-        return merged
-
-    def _changes(self, live: dict[str, dict[str, Any]]) -> dict[str, StorageChange]:
-        return {
-            name: diff(
-                codec.decode(self._original(name)),
-                data,
-                cleared=name in self.wish.cleared,
-                replays=self.wish.replays.get(name, {}),
-            )
-            for name, data in live.items()
-        }
 
 
 class Watched(State):

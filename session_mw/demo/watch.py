@@ -26,11 +26,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..asgi import ScopeReader, SessionMiddleware
 from ..config import SessionConfig
 from ..core.event import Event
+from ..core.operations import Flow
 from ..core.record import Record
 from ..core.session import Session
 from ..home import Home
 from ..layer import SessionLayer
-from ..managers import Verdict
+from ..managers import Opened, Verdict
 
 __all__ = ["Call", "Trace", "Watch", "WatchedSessions", "current_story", "note_event"]
 
@@ -127,10 +128,10 @@ class _Layer(SessionLayer):
         super().fill(session, values)
         trace.nanoseconds += perf_counter_ns() - began
 
-    async def afill(self, session: Session) -> None:
+    async def _afill(self, session: Session, home: Home, now: int, opened: Opened | Flow[Opened]) -> None:
         began, trace = perf_counter_ns(), _trace()
         trace.touched = True
-        await super().afill(session)
+        await super()._afill(session, home, now, opened)
         trace.nanoseconds += perf_counter_ns() - began
 
     def commit(self, session: Session) -> Verdict | Awaitable[Verdict]:

@@ -6,6 +6,7 @@ of an unchanged session is worth. One layer serves as long as the settings stay 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
@@ -180,12 +181,19 @@ class DjangoLayer(SessionLayer):
         else:
             super().fill(session, values)
 
-    async def afill(self, session: Any) -> None:
+    def opening(self, session: Any) -> Awaitable[None] | None:
+        """``afill(session)``, where it must be awaited."""
+        return self.afill(session) if self.must_wait(session) else None
+
+    async def afill(self, session: Any, values: list[str] | None = None) -> None:
         """``fill``, awaited."""
-        state, values, flow = self._opening(session)
-        opened = await self.arun(session._home, flow) if values else Opened()
+        if values is not None:
+            await super().afill(session, values)
+            return
+        state, claims, flow = self._opening(session)
+        opened = await self.arun(session._home, flow) if claims else Opened()
         if session._state is None:  # another task may have been faster
-            self._opened(session, state, values, opened)
+            self._opened(session, state, claims, opened)
             if session._is_refused():
                 await session._aend()
 

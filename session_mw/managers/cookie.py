@@ -7,6 +7,7 @@ logout and received after it brings that login back until its deadlines. There i
 from __future__ import annotations
 
 from ..config import SessionConfig, missing_home_error
+from ..core.draft import draft
 from ..core.lifetime import Limits, expired, touch_due
 from ..core.operations import AsyncStore, Store
 from ..core.record import Record
@@ -82,7 +83,7 @@ class CookieManager:
         token = state.token
         if token is None and (base is None or state.wish.destroyed):
             token = mint(random(RANDOM_BYTES))
-        record = state.draft(live, base, now, self._limits, token)
+        record = draft(state, live, base, now, self._limits, token)
         if record is None:
             return None, LEAVE if base is None else CLEAR
         value = self._seal(record, now, random(NONCE_BYTES))

@@ -244,11 +244,12 @@ class ServiceFlows:
         return record.expires_at
 
     def touch(self, state: State, id: str) -> Flow[int]:
-        record = yield from self._live(state, id)
-        until = slide(record, state.now, self._limits)
-        if (yield Touch(record.id, state.now, until)) is not True:
-            raise SessionNotFoundError
-        return until
+        for _ in range(TRIES):
+            record = yield from self._live(state, id)
+            until = slide(record, state.now, self._limits)
+            if (yield Touch(record.id, state.now, until)) is True:  # else it has ended, or gone on under a new id
+                return until
+        raise StoreConflictError(TRIES)
 
     # -- ending -------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import msgspec
 
 from ..config import SessionConfig
+from ..core.draft import draft
 from ..core.lifetime import CLOSED_SECONDS, Limits, expired, slide, touch_due
 from ..core.operations import (
     AsyncStore,
@@ -226,7 +227,7 @@ class StoreManager:
             if newer is None:
                 state.drop(now, "gone")
                 return LEAVE
-            record = state.draft(live, newer, now, self._limits)
+            record = draft(state, live, newer, now, self._limits)
             outcome: Outcome
             if record is None:
                 outcome = yield Delete(newer.id, newer.version)
@@ -255,11 +256,12 @@ class StoreManager:
             if newer is None and base is not None and not state.wish.logged_in:
                 state.drop(now, "gone")
                 return LEAVE
-            moved = newer is not None and base is not None and newer.id != base.id  # somebody else has just rotated it
+            # somebody else has just rotated it, or issued another token
+            moved = newer is not None and base is not None and (newer.id, newer.digest) != (base.id, base.digest)
             if newer is not None and moved and not (state.wish.logged_in or state.wish.wiped):
                 state.token = None
                 return (yield from self._save(state, live, newer, now, random, early))
-            record = state.draft(live, newer, now, self._limits, token, proof)
+            record = draft(state, live, newer, now, self._limits, token, proof)
             swap = self._swap(state, record, newer, now, random)
             outcome: Outcome = (yield swap) if isinstance(swap, Rotate) else (yield from swap)
             if outcome in _DONE:

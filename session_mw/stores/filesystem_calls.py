@@ -9,6 +9,7 @@ Decided here: the order of things, so that a process may die between any two of 
   when its time has come, and puts it where the deadline is then.
 * Of a rotation the new record is made first, while both are locked. Who dies in between leaves both, one of them
   under a token that nobody has seen.
+* A damaged file is no session: ``load`` tells the log which, and whoever would write it raises.
 * Locks are taken in one order: the user's shard, then those of records by name. ``rotate`` and ``delete_user`` hold
   the user's, so that no session of a user is missed by being between two names.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
+from logging import getLogger
 
 from msgspec import structs
 
@@ -25,10 +27,12 @@ from ..core.operations import Outcome
 from ..core.record import Record
 from ..errors import StoreBusyError, StoreError
 from . import closed_record
-from .filesystem_format import DamagedError, encode, is_name, name_of
+from .filesystem_format import DamagedError, ForeignError, encode, is_name, name_of
 from .filesystem_tree import Tree, Work, told
 
 __all__ = ["BUCKET_SECONDS", "Calls"]
+
+logger = getLogger("session_mw")
 
 BUCKET_SECONDS = 300  # of deadlines marked in one directory
 
@@ -54,7 +58,13 @@ class Calls:
     @told
     def load(self, id: str) -> Record | None:
         self._require()
-        return self._load(name_of(id))
+        try:
+            return self._load(name_of(id))
+        except ForeignError:
+            raise
+        except DamagedError as damage:  # no other try will read it, so its client need not wait for one
+            logger.warning("%s", damage)
+            return None
 
     @told
     def create(self, record: Record) -> bool:

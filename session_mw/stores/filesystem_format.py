@@ -17,7 +17,17 @@ import msgspec
 from ..core.record import Record
 from ..errors import StoreError
 
-__all__ = ["HEADER_BYTES", "DamagedError", "Header", "decode", "encode", "is_name", "name_of", "read_header"]
+__all__ = [
+    "HEADER_BYTES",
+    "DamagedError",
+    "ForeignError",
+    "Header",
+    "decode",
+    "encode",
+    "is_name",
+    "name_of",
+    "read_header",
+]
 
 VERSION = 1
 
@@ -34,6 +44,10 @@ _HEX = frozenset("0123456789abcdef")
 
 class DamagedError(StoreError):
     """A file that is not what we write: cut off, changed, of another format, or no file at all."""
+
+
+class ForeignError(DamagedError):
+    """What is in place of a record was not put there by us: a link, a socket, somebody else's file."""
 
 
 class Header(NamedTuple):

@@ -29,7 +29,7 @@ from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from ..core.record import Record
 from ..errors import ConfigurationError, StoreBusyError, StoreError
-from .filesystem_format import HEADER_BYTES, DamagedError, decode, is_name, read_header
+from .filesystem_format import HEADER_BYTES, DamagedError, ForeignError, decode, is_name, read_header
 
 try:
     import fcntl
@@ -196,7 +196,7 @@ class Tree:
 
     def damaged(self, name: str, error: DamagedError) -> DamagedError:
         """*error*, with the file it is about."""
-        return DamagedError(f"{self.root}: records-{name[:2]}/{name} is damaged ({error}); delete it")
+        return type(error)(f"{self.root}: records-{name[:2]}/{name} is damaged ({error}); delete it")
 
 
 def _read(directory: int, name: str, most: int = -1) -> bytes | None:
@@ -208,11 +208,11 @@ def _read(directory: int, name: str, most: int = -1) -> bytes | None:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
-        raise DamagedError("it is a symbolic link or a socket") from error
+        raise ForeignError("it is a symbolic link or a socket") from error
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-            raise DamagedError("it is no file of ours")
+            raise ForeignError("it is no file of ours")
         data = os.read(descriptor, most if most >= 0 else _FIRST_READ)
         if most < 0 and found.st_size > len(data):
             if HEADER_BYTES + read_header(data).length != found.st_size:

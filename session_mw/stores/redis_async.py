@@ -71,6 +71,15 @@ class Batched:
         """The one server."""
         return (None,)
 
+    async def get(self, key: str) -> bytes | None:
+        """The value of *key*. Raises StoreError."""
+        try:
+            value = await self._loops.get()[0].get(key)
+        except UnicodeEncodeError as error:
+            raise fault(self._where, error) from error
+        found: bytes | None = checked(self._where, value) if isinstance(value, Exception) else value
+        return found
+
     async def ask(self, ask: Ask) -> Any:
         """The server's answer. Raises StoreError."""
         send = self._loops.get()[0].send
@@ -123,6 +132,11 @@ class ClusteredAwaited:
 
         primaries: list[Any] = await self._ask(work, reads=True)
         return primaries
+
+    async def get(self, key: str) -> bytes | None:
+        """The value of *key*. Raises StoreError."""
+        found: bytes | None = await self._ask(lambda client: client.execute_command("GET", key), reads=True)
+        return found
 
     async def values(self, keys: list[str]) -> list[bytes | None]:
         """The values of *keys*, asked of all nodes at once. Raises StoreError."""

@@ -2,9 +2,12 @@
 
 Decided here:
 
-* A *pump* task takes everything that waits, at most ``BATCH`` commands, sends it as one piece and hands each answer to
-  the one who asked. What comes meanwhile waits for the next piece. One time limit for the whole piece: a limit for
-  each command would cost more than the command.
+* A *pump* task sends everything that waits as one piece and hands each answer to the one who asked. Who asks
+  meanwhile need not wait for the last of them: whenever an answer is there, what has come since is sent after it, so
+  that server and client work at the same time. At most ``BATCH`` commands are under way. One time limit for a
+  piece, since a limit for each command would cost more than the command.
+* Loads in a row are one ``MGET``, whose answer costs the client as much to read as that of one ``GET``. Everything is
+  done in the order in which it was asked.
 * An error of the server belongs to its command. A connection that breaks fails all that was on its way: what only
   reads is sent once more on a new one; for a write nobody can know whether it was made. What was not sent yet goes on,
   unless no connection can be had at all.
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
@@ -25,7 +29,8 @@ from typing import Any
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from .redis_faults import BROKEN
-from .redis_sync import Replicas
+from .redis_limit import Limit
+from .redis_sync import Replicas, pack
 
 __all__ = ["BATCH", "Batcher"]
 
@@ -33,19 +38,96 @@ BATCH = 256  # commands
 
 
 class _Waiting:
-    """One command on its way."""
+    """One who waits for an answer: to a command, or for the value of a key."""
 
-    __slots__ = ("again", "command", "future", "reads")
+    __slots__ = ("again", "command", "due", "future", "key", "reads")
 
-    def __init__(self, command: bytes, reads: bool, future: asyncio.Future[Any]) -> None:
+    def __init__(self, command: bytes, key: bytes | None, reads: bool, future: asyncio.Future[Any]) -> None:
         self.command = command
+        self.key = key
         self.reads = reads
         self.future = future
         self.again = reads  # whether it may be sent once more
+        self.due = 0.0
 
     def answer(self, value: Any) -> None:
         if not self.future.done():  # done: cancelled
             self.future.set_result(value)
+
+    def all(self) -> list[_Waiting]:
+        return [self]
+
+
+class _Loads:
+    """Several who wait for the value of a key, and the one command that asks for all."""
+
+    reads = True
+    __slots__ = ("_waiting", "command", "due")
+
+    def __init__(self, waiting: list[_Waiting]) -> None:
+        self._waiting = waiting
+        self.command = pack(("MGET", *(one.key for one in waiting)))
+        self.due = 0.0
+
+    def answer(self, value: Any) -> None:
+        values = [value] * len(self._waiting) if isinstance(value, Exception) else value
+        for waiting, one in zip(self._waiting, values, strict=True):
+            waiting.answer(one)
+
+    def all(self) -> list[_Waiting]:
+        return self._waiting
+
+
+class _Wait:
+    """The question at the end of a piece whether enough replicas have its writes, whose answers are held till then."""
+
+    reads = True
+    __slots__ = ("_held", "_replicas", "command", "due")
+
+    def __init__(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+        self._held: list[tuple[_Waiting, Any]] = []
+        self.command = replicas.command
+        self.due = 0.0
+
+    def hold(self, waiting: _Waiting, value: Any) -> None:
+        self._held.append((waiting, value))
+
+    def answer(self, reached: Any) -> None:
+        lack = self._replicas.lack(reached)
+        for waiting, value in self._held:
+            waiting.answer(lack or value)
+
+    def all(self) -> list[_Waiting]:
+        return [waiting for waiting, _ in self._held]
+
+
+_Sent = _Waiting | _Loads | _Wait
+
+
+def _asked(loads: list[_Waiting]) -> _Sent:
+    """One command for all of *loads*."""
+    if len(loads) > 1:
+        return _Loads(loads)
+    loads[0].command = pack(("GET", loads[0].key))
+    return loads[0]
+
+
+def _parcels(piece: list[_Waiting]) -> list[_Sent]:
+    """What is sent for *piece*, an answer each."""
+    parcels: list[_Sent] = []
+    row: list[_Waiting] = []
+    for waiting in piece:
+        if waiting.key is not None:
+            row.append(waiting)
+            continue
+        if row:
+            parcels.append(_asked(row))
+            row = []
+        parcels.append(waiting)
+    if row:
+        parcels.append(_asked(row))
+    return parcels
 
 
 class Batcher:
@@ -53,18 +135,29 @@ class Batcher:
 
     def __init__(self, pool: Any, seconds: float | None, replicas: Replicas | None) -> None:
         self._pool = pool
-        self._seconds = seconds
         self._replicas = replicas
         self._loop = asyncio.get_running_loop()
+        self._limit = Limit(self._loop, seconds)
         self._queue: list[_Waiting] = []
+        self._under_way: deque[_Sent] = deque()
         self._connection: Any = None
         self._pumping = False
         self._pump: asyncio.Task[None] | None = None
 
     def send(self, command: bytes, *, reads: bool) -> asyncio.Future[Any]:
         """The future answer to a packed *command*: a value, or the exception in its place."""
-        future = self._loop.create_future()
-        self._queue.append(_Waiting(command, reads, future))
+        return self._add(command, None, reads)
+
+    def get(self, key: str) -> asyncio.Future[Any]:
+        """The future value of *key*, ``None`` where there is none, or the exception in its place.
+
+        Raises UnicodeEncodeError for a key that is no text: in an ``MGET`` it would be everybody's.
+        """
+        return self._add(b"", key.encode(), True)
+
+    def _add(self, command: bytes, key: bytes | None, reads: bool) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.append(_Waiting(command, key, reads, future))
         if not self._pumping:
             self._pumping = True
             self._pump = self._loop.create_task(self._run(), context=Context())
@@ -75,6 +168,7 @@ class Batcher:
         """Let what waits be answered, then give the connection back. A later command takes a new one."""
         while self._pumping and self._pump is not None:
             await asyncio.wait([self._pump])
+        self._limit.end()
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(RedisError, OSError):  # a farewell nobody answers
@@ -83,55 +177,69 @@ class Batcher:
 
     async def _run(self) -> None:
         while self._queue:
-            piece = self._queue[:BATCH]
-            del self._queue[:BATCH]
-            await self._travel(piece)
+            connected = False
+            try:
+                with self._limit:
+                    connection = await self._ready()
+                    connected = True
+                    await self._exchange(connection)
+            except Exception as error:
+                await self._hang_up()
+                self._broke(error, for_all=not connected or not self._under_way)
+            except BaseException:  # the loop is being shut down
+                await self._hang_up()
+                raise
         self._pumping = False
 
     def _ended(self, pump: asyncio.Task[None]) -> None:
         """A pump that did not end by itself, or never began, leaves nobody waiting."""
         if pump is self._pump and self._pumping:
             self._pumping = False
-            for waiting in self._queue:
+            for waiting in [*self._left(), *self._queue]:
                 waiting.future.cancel()
             self._queue.clear()
 
-    async def _travel(self, piece: list[_Waiting]) -> None:
-        """Send *piece* and hand out the answers."""
-        held: list[tuple[_Waiting, Any]] = []  # writes that replicas must have first
-        answered, connected = 0, False
-        try:
-            async with asyncio.timeout(self._seconds):
-                connection = await self._ready()
-                connected = True
-                replicas = None if all(waiting.reads for waiting in piece) else self._replicas
-                commands = [waiting.command for waiting in piece]
-                if replicas is not None:
-                    commands.append(replicas.command)
-                await connection.send_packed_command(b"".join(commands))
-                demoted = False
-                for waiting in piece:
-                    value = await _read(connection)
-                    demoted = demoted or isinstance(value, ReadOnlyError)
-                    answered += 1
-                    if replicas is None or waiting.reads or isinstance(value, Exception):
-                        waiting.answer(value)
-                    else:
-                        held.append((waiting, value))
-                if replicas is not None:
-                    lack = replicas.lack(await _read(connection))
-                    for waiting, value in held:
-                        waiting.answer(lack or value)
-                if demoted:  # the next one may lead to the new primary
-                    await self._hang_up()
-        except Exception as error:
+    async def _exchange(self, connection: Any) -> None:
+        """Send what waits and hand out the answers, until nothing is under way."""
+        under_way, alone, demoted = self._under_way, self._replicas is not None, False
+        wait: _Wait | None = None
+        while True:
+            if self._queue and not demoted and len(under_way) < BATCH and not (alone and under_way):
+                taken = self._take()
+                wait = taken[-1] if isinstance(taken[-1], _Wait) else None
+                await connection.send_packed_command(b"".join([one.command for one in taken]))
+            if not under_way:
+                break
+            value = await _read(connection)
+            sent = under_way[0]
+            if isinstance(value, Exception):
+                demoted = demoted or isinstance(value, ReadOnlyError)
+                sent.answer(value)
+            elif wait is None or not isinstance(sent, _Waiting) or sent.reads:
+                sent.answer(value)
+            else:
+                wait.hold(sent, value)
+            under_way.popleft()
+            if under_way:
+                self._limit.due = under_way[0].due
+        if demoted:  # the next one may lead to the new primary
             await self._hang_up()
-            self._broke([waiting for waiting, _ in held] + piece[answered:], error, connected=connected)
-        except BaseException:  # the loop is being shut down
-            await self._hang_up()
-            for waiting in piece:
-                waiting.future.cancel()
-            raise
+
+    def _take(self) -> list[_Sent]:
+        """What waits, as far as there is room, as what is to be sent; from now on it is under way."""
+        under_way = self._under_way
+        room = BATCH - len(under_way)
+        taken = _parcels(self._queue[:room])
+        del self._queue[:room]
+        if self._replicas is not None and not all(one.reads for one in taken):
+            taken.append(_Wait(self._replicas))
+        due = self._limit.from_now()
+        for one in taken:
+            one.due = due
+        if not under_way:
+            self._limit.due = due
+        under_way.extend(taken)
+        return taken
 
     async def _ready(self) -> Any:
         """The connection, connected."""
@@ -148,16 +256,22 @@ class Batcher:
             with suppress(RedisError, OSError):
                 await self._connection.disconnect(nowait=True)
 
-    def _broke(self, left: list[_Waiting], error: Exception, *, connected: bool) -> None:
-        """What becomes of those who were not answered."""
+    def _left(self) -> list[_Waiting]:
+        """Those whose answers are under way, no longer kept."""
+        left = [waiting for sent in self._under_way for waiting in sent.all()]
+        self._under_way.clear()
+        return left
+
+    def _broke(self, error: Exception, *, for_all: bool) -> None:
+        """What becomes of those who were not answered; *for_all*: the rest would only wait for the same."""
         again = []
-        for waiting in left:
-            if connected and waiting.again and isinstance(error, BROKEN):
+        for waiting in self._left():
+            if waiting.again and isinstance(error, BROKEN):
                 waiting.again = False
                 again.append(waiting)
             else:
                 waiting.answer(error)
-        if not connected:  # the rest would only wait for the same
+        if for_all:
             for waiting in self._queue:
                 waiting.answer(error)
             self._queue.clear()

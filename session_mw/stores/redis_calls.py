@@ -7,7 +7,8 @@ listed, and an entry that leads nowhere is passed over and expires. ``rotate`` w
 Cluster cannot.
 
 Flows are driven by ``run`` and ``arun`` of the core; what they ask is a *line*: it sends commands, brings answers,
-and raises StoreError.
+and raises StoreError. The two calls that every request makes, load and the save of a payload, are one question
+everywhere, so they need no flow: here is what is asked and what the answer means.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from logging import getLogger
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.operations import Flow, Operation, Outcome
 from ..core.record import Record
 from ..errors import StoreError
+from . import StoreStats
 from . import redis_scripts as scripts
 from .redis_layout import MARGIN, UNSTORABLE, Keys, decode, encode, stamp, ttl
 
-__all__ = ["Ask", "Calls", "ClusterCalls", "Nodes", "Values"]
+__all__ = ["SAVED", "Ask", "Calls", "ClusterCalls", "Nodes", "Values"]
 
 PAGE = 500  # keys a script of a sweep looks at
 
 _ENDED = (Outcome.GONE, Outcome.CONFLICT, Outcome.DELETED)
-_SAVED = (Outcome.GONE, Outcome.CONFLICT, Outcome.SAVED)
+SAVED = (Outcome.GONE, Outcome.CONFLICT, Outcome.SAVED)
 
 logger = getLogger("session_mw")
 
@@ -60,6 +62,15 @@ class Values(Operation, frozen=True, gc=False):
         return store.values(self.keys)
 
 
+class _Sweep(NamedTuple):
+    """Where a purge had enough: a cursor of the server's, which stays good while the set changes."""
+
+    names: list[str]  # of the servers
+    judged: int  # the earliest time that what was passed was judged by
+    place: int
+    cursor: int
+
+
 def _unstorable(error: Exception) -> StoreError:
     return StoreError(f"a value that the Redis layout cannot hold ({type(error).__name__})")
 
@@ -78,16 +89,17 @@ class Calls:
         self._where = where
         self._clock = clock
         self._index_head = keys.user_head
+        self._sweep: _Sweep | None = None
         self._warned = False
 
     # -- one record ---------------------------------------------------------------------------------------------
 
-    def load_command(self, id: str) -> tuple[str, str]:
-        """What ``load`` sends."""
-        return ("GET", self._keys.record(id))
+    def key(self, id: str) -> str:
+        """Whose value ``load`` gets."""
+        return self._keys.record(id)
 
     def loaded(self, id: str, value: bytes | None) -> Record | None:
-        """What ``load`` answers; a value that cannot be read is told and is no record."""
+        """What that value means; one that cannot be read is told and is no record."""
         if value is None:
             return None
         try:
@@ -96,9 +108,10 @@ class Calls:
             logger.warning("%s: the record of session %s… cannot be read: %s", self._where, id[:6], error)
             return None
 
-    def load(self, id: str) -> Flow[Record | None]:
-        value = yield Ask(self.load_command(id), reads=True)
-        return self.loaded(id, value)
+    def save_payload(self, record: Record, expected_version: int) -> Ask:
+        """What ``save`` with *payload_only* asks; ``SAVED`` tells what the answer means."""
+        arguments = (self._stamp(expected_version), self._value(record))
+        return Ask(scripts.SAVE_PAYLOAD.call((self._keys.record(record.id),), *arguments))
 
     def create(self, record: Record) -> Flow[bool]:
         value, key, seconds = self._value(record), self._keys.record(record.id), _life(record)
@@ -112,17 +125,11 @@ class Calls:
         answer = yield Ask(("SET", key, value, "NX", "EX", seconds))
         return answer is not None
 
-    def save(self, record: Record, expected_version: int, payload_only: bool) -> Flow[Outcome]:
+    def save(self, record: Record, expected_version: int) -> Flow[Outcome]:
         value, key, seen = self._value(record), self._keys.record(record.id), self._stamp(expected_version)
-        if payload_only:
-            done: int = yield Ask(scripts.SAVE_PAYLOAD.call((key,), seen, value))
-            return _SAVED[done]
-        return (yield from self._save(record, key, seen, value))
-
-    def _save(self, record: Record, key: str, seen: bytes, value: bytes) -> Flow[Outcome]:
         keys = (key,) if record.user_id is None else (key, self._keys.user(record.user_id))
         done: int = yield Ask(scripts.SAVE.call(keys, seen, value, _life(record), record.id, self._index_head))
-        return _SAVED[done]
+        return SAVED[done]
 
     def touch(self, id: str, last_activity: int, expires_at: int) -> Flow[bool]:
         arguments = (expires_at, last_activity, ttl(expires_at, last_activity), id, self._index_head)
@@ -148,7 +155,7 @@ class Calls:
         new = (self._value(record), _life(record), record.id)
         arguments = (self._stamp(expected_version), *new, old_id, self._index_head, until, successor or "")
         done: int = yield Ask(scripts.ROTATE.call(keys, *arguments))
-        return _SAVED[done]
+        return SAVED[done]
 
     def _value(self, record: Record) -> bytes:
         try:
@@ -184,20 +191,74 @@ class Calls:
     # -- all ----------------------------------------------------------------------------------------------------
 
     def purge(self, now: int, limit: int) -> Flow[int]:
-        """Nothing for the present, whose end the server brings about; any other *now* sweeps, page by page."""
+        """Nothing for the present, whose end the server brings about; any other *now* sweeps, page by page.
+
+        A call goes on where the one before had enough, so that all of them together look at each key once.
+        """
         if abs(now - self._clock()) <= MARGIN:
             return 0
-        keys, count = self._keys, 0
-        for node in (yield Nodes()):
-            cursor: bytes | int = 0
-            while count < limit:
-                heads = (keys.record_head, self._index_head)
-                command = scripts.PURGE.call((), cursor, keys.pattern, PAGE, now, limit - count, *heads)
-                cursor, purged = yield Ask(command, node=node)
-                count += purged
-                if not int(cursor):
-                    break
+        nodes = list((yield Nodes()))
+        names = [getattr(node, "name", "") for node in nodes]
+        sweep = self._sweep
+        if sweep is None or sweep.names != names:
+            sweep = _Sweep(names, now, 0, 0)
+        count = 0
+        judged, place, cursor = min(sweep.judged, now), sweep.place, sweep.cursor
+        heads = (self._keys.record_head, self._index_head)
+        while place < len(nodes):
+            command = scripts.PURGE.call((), cursor, self._keys.pattern, PAGE, now, limit - count, *heads)
+            then, purged = yield Ask(command, node=nodes[place])
+            count += int(purged)
+            if count >= limit:  # this page may have more
+                self._sweep = _Sweep(names, judged, place, cursor)
+                return count
+            cursor = int(then)
+            if not cursor:
+                place += 1
+                if place == len(nodes) and judged < now:  # what was seen by an earlier time may be over by this one
+                    place, judged = 0, now
+        self._sweep = None
         return count
+
+    def count_expired(self, now: int) -> Flow[int]:
+        """What ``purge`` would remove."""
+        if abs(now - self._clock()) <= MARGIN:
+            return 0
+        count = 0
+        for node in (yield Nodes()):
+            cursor: Any = 0
+            while cursor is not None:
+                cursor, found = yield from self._page(scripts.COUNT, node, cursor, now)
+                count += found[0]
+        return count
+
+    def stats(self, now: int) -> Flow[StoreStats]:
+        live = expired = closed = size = 0
+        created: list[int] = []
+        users: set[bytes] = set()
+        for node in (yield Nodes()):
+            cursor: Any = 0
+            while cursor is not None:
+                cursor, found = yield from self._page(scripts.STATS, node, cursor, now)
+                live, expired, closed, size = (
+                    a + b for a, b in zip((live, expired, closed, size), found, strict=False)
+                )
+                created += [one for one in found[4:6] if one is not None]
+                users.update(found[6])
+        return StoreStats(
+            live=live,
+            expired=expired,
+            closed=closed,
+            users=len(users),
+            oldest=min(created, default=None),
+            newest=max(created, default=None),
+            payload_bytes=size,
+        )
+
+    def _page(self, script: scripts.Script, node: Any, cursor: int, now: int) -> Flow[tuple[int | None, list[Any]]]:
+        """What *script* finds on a page, and where the next one begins, if there is one."""
+        then, *found = yield Ask(script.call((), cursor, self._keys.pattern, PAGE, now), reads=True, node=node)
+        return int(then) or None, found
 
     def initialize(self) -> Flow[None]:
         """Ask every server whether it is there, teach it the scripts, and look at what it does when it is full."""
@@ -234,10 +295,11 @@ class ClusterCalls(Calls):
         yield from self._enlist(record)
         return (yield from self._set(self._keys.record(record.id), value, _life(record)))
 
-    def _save(self, record: Record, key: str, seen: bytes, value: bytes) -> Flow[Outcome]:
+    def save(self, record: Record, expected_version: int) -> Flow[Outcome]:
+        value, key, seen = self._value(record), self._keys.record(record.id), self._stamp(expected_version)
         yield from self._enlist(record)
         done: int = yield Ask(scripts.SAVE.call((key,), seen, value, _life(record), record.id, ""))
-        return _SAVED[done]
+        return SAVED[done]
 
     def _enlist(self, record: Record) -> Flow[None]:
         """No touch will move the entry, so it stays until the absolute deadline."""

@@ -26,7 +26,7 @@ FAULTS = (
 _ADVICE: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
     (errors.AuthenticationError, "refused the login; look at the user name and password"),
     (errors.AuthorizationError, "refused the login; look at the user name and password"),
-    (errors.NoPermissionError, "does not let this user do that; its ACL needs GET, SET, ZADD and EVALSHA on our keys"),
+    (errors.NoPermissionError, "does not let this user do that; its ACL lacks a command or our keys"),
     (errors.BusyLoadingError, "is still loading its data"),
     (errors.MaxConnectionsError, "has no connection left in its pool; raise max_connections above the threads"),
     (errors.OutOfMemoryError, "is full; raise maxmemory"),

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 import struct
+from typing import Any
 
 import msgspec
 
@@ -72,12 +73,13 @@ class _Body(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     created_at: int
     absolute_expires_at: int
-    lifetime: int | None
-    login_ip: str | None
-    login_user_agent: str | None
     payload: bytes
+    lifetime: int | None = None  # these three may be missing together
+    login_ip: str | None = None
+    login_user_agent: str | None = None
 
 
+_NOTHING = (None, None, None)
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(_Body).decode
 
@@ -98,16 +100,10 @@ def encode(record: Record) -> bytes:
     digest = record.digest
     user = b"" if record.user_id is None else record.user_id.encode()
     head = _HEAD.pack(_first(record.version), record.expires_at, record.last_activity, len(digest), len(user))
-    body = _pack(
-        (
-            record.created_at,
-            record.absolute_expires_at,
-            record.lifetime,
-            record.login_ip,
-            record.login_user_agent,
-            record.payload,
-        )
-    )
+    rest: tuple[Any, ...] = (record.lifetime, record.login_ip, record.login_user_agent)
+    if rest == _NOTHING:
+        rest = ()
+    body = _pack((record.created_at, record.absolute_expires_at, record.payload, *rest))
     return b"".join((head, digest, user, body))
 
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from .redis_layout import MARGIN, MAX_TTL
 
-__all__ = ["CLOSE", "CREATE", "DELETE", "DELETE_USER", "ENLIST", "LIST", "PURGE", "ROTATE", "SAVE", "SAVE_PAYLOAD",
-           "SCRIPTS", "TOUCH", "Script"]  # fmt: skip
+__all__ = ["CLOSE", "COUNT", "CREATE", "DELETE", "DELETE_USER", "ENLIST", "LIST", "PURGE", "ROTATE", "SAVE",
+           "SAVE_PAYLOAD", "SCRIPTS", "STATS", "TOUCH", "Script"]  # fmt: skip
 
 
 class Script(NamedTuple):
@@ -89,10 +89,12 @@ CREATE = _script(
 
 SAVE_PAYLOAD = _script(
     """
-    local h = redis.call('GETRANGE', KEYS[1], 0, 23)
-    if string.sub(h, 1, 8) ~= ARGV[1] then return string.byte(h) == 1 and 1 or 0 end
-    local value = string.sub(ARGV[2], 1, 8) .. string.sub(h, 9) .. string.sub(ARGV[2], 25)
-    redis.call('SET', KEYS[1], value, 'KEEPTTL')
+    local call, sub, key, value = redis.call, string.sub, KEYS[1], ARGV[2]
+    local h = call('GETRANGE', key, 0, 23)
+    if sub(h, 1, 8) ~= ARGV[1] then return string.byte(h) == 1 and 1 or 0 end
+    local times = sub(h, 9)
+    if times ~= sub(value, 9, 24) then value = sub(value, 1, 8) .. times .. sub(value, 25) end
+    call('SET', key, value, 'KEEPTTL')
     return 2
     """
 )
@@ -251,3 +253,74 @@ PURGE = _script(
 )
 """No KEYS. ARGV cursor, pattern, page size, now, limit, beginning of records, beginning of indexes.
 Answers the next cursor and how many."""
+
+COUNT = _script(
+    _HEAD,
+    """
+    local page = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3], 'TYPE', 'string')
+    local count, now = 0, tonumber(ARGV[4])
+    for _, key in ipairs(page[2]) do
+      local h = head(key)
+      local kind = string.byte(h)
+      if #h == 27 and (kind == 1 or kind == 129) and struct.unpack('>I8', h, 9) <= now then count = count + 1 end
+    end
+    return {page[1], count}
+    """,
+)
+"""No KEYS. ARGV cursor, pattern, page size, now. Answers the next cursor and how many are over."""
+
+STATS = _script(
+    """
+    local page = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3], 'TYPE', 'string')
+    local live, expired, closed, bytes, oldest, newest = 0, 0, 0, 0, false, false
+    local users, seen, now = {}, {}, tonumber(ARGV[4])
+    local numbers = {[204] = '>I1', [205] = '>I2', [206] = '>I4', [207] = '>I8'}
+    local sizes = {[196] = '>I1', [197] = '>I2', [198] = '>I4', [217] = '>I1', [218] = '>I2', [219] = '>I4'}
+    local function item(value, at)
+      local first = string.byte(value, at)
+      if first < 128 then return at + 1, first end
+      if first == 192 then return at + 1, 0 end
+      if first >= 160 and first < 192 then return at + 1 + first - 160, first - 160 end
+      if numbers[first] then
+        local number, after = struct.unpack(numbers[first], value, at + 1)
+        return after, number
+      end
+      local size, after = struct.unpack(sizes[first], value, at + 1)
+      return after + size, size
+    end
+    local function look(value)
+      local kind = string.byte(value)
+      if #value < 27 or kind ~= 1 and kind ~= 129 then return end
+      local over, _, digest, user = struct.unpack('>I8I8BI2', value, 9)
+      if over <= now then
+        expired = expired + 1
+      elseif kind == 129 then
+        closed = closed + 1
+      else
+        local body = 28 + digest + user
+        local at, created = item(value, body + 1)
+        local payload
+        at = item(value, at)
+        at, payload = item(value, at)
+        for _ = 4, string.byte(value, body) - 144 do at = item(value, at) end
+        if at ~= #value + 1 then return end
+        bytes, live = bytes + payload, live + 1
+        if not oldest or created < oldest then oldest = created end
+        if not newest or created > newest then newest = created end
+        local name = string.sub(value, 28 + digest, 27 + digest + user)
+        if user > 0 and not seen[name] then
+          seen[name] = true
+          users[#users + 1] = name
+        end
+      end
+    end
+    for _, key in ipairs(page[2]) do
+      local value = redis.call('GET', key)
+      if value then pcall(look, value) end
+    end
+    return {page[1], live, expired, closed, bytes, oldest, newest, users}
+    """,
+)
+"""No KEYS. ARGV cursor, pattern, page size, now. Answers the next cursor, live, expired and closed records, bytes of
+payload, the first and last created_at or nothing, and the owners of live records. A live record that is damaged counts
+nowhere. ``item`` passes over one item of MessagePack, as far as bodies have them; the server's reader knows no bin."""

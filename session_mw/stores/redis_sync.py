@@ -148,6 +148,15 @@ class Kept:
         """The one server."""
         return (None,)
 
+    def get(self, key: str) -> bytes | None:
+        """The value of *key*. Raises StoreError."""
+        try:
+            value = self._answer(pack(("GET", key)), True)
+        except FAULTS as error:
+            raise fault(self._where, error) from error
+        found: bytes | None = checked(self._where, value)
+        return found
+
     def ask(self, ask: Ask) -> Any:
         """The server's answer. Raises StoreError."""
         try:
@@ -251,6 +260,11 @@ class Clustered:
     def nodes(self) -> list[Any]:
         """All primaries. Raises StoreError."""
         found: list[Any] = self._ask(lambda client: client.get_primaries(), reads=True)
+        return found
+
+    def get(self, key: str) -> bytes | None:
+        """The value of *key*. Raises StoreError."""
+        found: bytes | None = self._ask(lambda client: client.execute_command("GET", key), reads=True)
         return found
 
     def values(self, keys: list[str]) -> list[bytes | None]:

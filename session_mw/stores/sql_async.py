@@ -1,9 +1,9 @@
 """The database store that is awaited.
 
 Decided here: when a greenlet is needed, which is how SQLAlchemy awaits inside code that is not written for it. A
-statement on a connection that is there and in order is put to the driver and awaited, plainly; everything else
-(opening a connection, waiting for one, a transaction, a fault, a driver we do not know) runs in a greenlet, through the
-same code as in the store that is called.
+statement, or a transaction, on a connection that is there and in order is put to the driver and awaited, plainly;
+everything else (opening a connection, waiting for one, a fault, a driver we do not know) runs in a greenlet, through
+the same code as in the store that is called.
 
 Connections belong to the event loop they were opened in. When that loop has ended they are forgotten, and the next call
 opens new ones; while it runs, another loop is refused.
@@ -131,11 +131,11 @@ class _Awaited:
 
     async def put(self, how: str, *arguments: Any) -> Any:
         connections = self._connections
-        line: Any = connections.take() if how != "together" else None
+        line: Any = connections.take(how)
         if line is None:
             return await greenlet_spawn(connections.put, how, *arguments)
         try:
-            answer = await (line.arows(*arguments) if how == "rows" else line.achanged(*arguments))
+            answer = await getattr(line, f"a{how}")(*arguments)
         except BaseException as error:
             await greenlet_spawn(connections.failed, line, error, True)
             return await greenlet_spawn(connections.put, how, *arguments)

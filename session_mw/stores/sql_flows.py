@@ -23,7 +23,7 @@ from ..errors import StoreBusyError, StoreError
 from . import StoreStats, closed_record
 from .sql_connections import Connections
 from .sql_errors import DuplicateError, is_missing
-from .sql_line import Line, Values
+from .sql_line import Values, Work
 from .sql_schema import ddl, session_table
 from .sql_statements import Prepared, Statements, values_of
 
@@ -241,14 +241,17 @@ def _record(row: Any) -> Record:
 # Within a transaction.
 
 
-def _rotate_within(line: Line, sql: Statements, ending: Values, row: Values) -> int:
-    changed = line.changed(sql.close, ending)
+def _rotate_within(sql: Statements, ending: Values, row: Values) -> Work:
+    changed = yield "changed", sql.close, ending
     if changed:
-        line.changed(sql.create, row)
+        yield "changed", sql.create, row
     return changed
 
 
-def _purge_within(line: Line, sql: Statements, doomed: Prepared, now: int, batch: int) -> tuple[int, int]:
+def _purge_within(sql: Statements, doomed: Prepared, now: int, batch: int) -> Work:
     """How many rows of a batch were found to be due, and how many of them deleted."""
-    ids = [row[0] for row in line.rows(doomed, (now, batch))]
-    return len(ids), line.changed(sql.sweep(len(ids)), (*ids, now)) if ids else 0
+    rows = yield "rows", doomed, (now, batch)
+    ids = [row[0] for row in rows]
+    if not ids:
+        return 0, 0
+    return len(ids), (yield "changed", sql.sweep(len(ids)), (*ids, now))

@@ -6,7 +6,7 @@ its stand-ins for awaited drivers more than that.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -14,21 +14,23 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from .sql_statements import Prepared
 
-__all__ = ["LINES", "Line", "Values"]
+__all__ = ["LINES", "Line", "Values", "Work"]
 
 Values: TypeAlias = tuple[object, ...]
+# What a transaction asks, step by step: "rows" or "changed", a statement and its values; it asks at least once.
+Work: TypeAlias = Generator[tuple[str, Prepared, Values], Any, Any]
 
 
 class Line:
     """One connection, while its pool lends it to us: how a statement is put to its driver.
 
-    ``rows`` answers what a query finds, ``changed`` how many rows a statement met, ``together`` what a function of
-    the line answers. Where the driver is awaited these run in a greenlet; ``awaited`` says whether the line has
-    ``arows`` and ``achanged`` too, which need none.
+    ``rows`` answers what a query finds, ``changed`` how many rows a statement met, ``together`` what some work comes to
+    in one transaction. Where the driver is awaited these run in a greenlet; ``awaits`` names those that the line has
+    with an ``a`` before their name too, which need none.
     """
 
     __slots__ = ("_cursor", "age", "inside", "lent", "restore", "used")
-    awaited = False
+    awaits: frozenset[str] = frozenset()
 
     def __init__(self, lent: PoolProxiedConnection, age: int) -> None:
         self._cursor: Any = lent.cursor()
@@ -49,12 +51,18 @@ class Line:
         count: int = cursor.rowcount
         return count
 
-    def together(self, begin: str, work: Callable[..., Any], *arguments: Any) -> Any:
-        """What ``work(self, *arguments)`` answers, in one transaction; a failure undoes all of it."""
+    def together(self, begin: str, work: Callable[..., Work], *arguments: Any) -> Any:
+        """What ``work(*arguments)`` comes to, in one transaction; a failure undoes all of it."""
         self.inside = True
         self._cursor.execute(begin)
         try:
-            answer = work(self, *arguments)
+            steps = work(*arguments)
+            how, statement, values = next(steps)
+            try:
+                while True:
+                    how, statement, values = steps.send(getattr(self, how)(statement, values))
+            except StopIteration as stop:
+                answer = stop.value
             self._cursor.execute("COMMIT")
         except Exception:
             with suppress(Exception):  # else it stays inside, and is discarded
@@ -69,7 +77,7 @@ class AsyncpgLine(Line):
     """asyncpg has no cursor of this kind, and what SQLAlchemy puts in its place costs as much again as asyncpg."""
 
     __slots__ = ("_driver",)
-    awaited = True
+    awaits = frozenset({"rows", "changed"})  # PostgreSQL needs no transaction
 
     def __init__(self, lent: PoolProxiedConnection, age: int) -> None:
         super().__init__(lent, age)
@@ -88,7 +96,7 @@ class AsyncmyLine(Line):
     """asyncmy's own cursor, beside the one that is for greenlets."""
 
     __slots__ = ("_driver",)
-    awaited = True
+    awaits = frozenset({"rows", "changed", "together"})
 
     def __init__(self, lent: PoolProxiedConnection, age: int) -> None:
         super().__init__(lent, age)
@@ -105,6 +113,28 @@ class AsyncmyLine(Line):
         await cursor.execute(statement.text, statement.bind(values))
         count: int = cursor.rowcount
         return count
+
+    async def atogether(self, begin: str, work: Callable[..., Work], *arguments: Any) -> Any:
+        cursor = self._driver
+        self.inside = True
+        await cursor.execute(begin)
+        try:
+            steps = work(*arguments)
+            how, statement, values = next(steps)
+            try:
+                while True:
+                    found = await (self.arows if how == "rows" else self.achanged)(statement, values)
+                    how, statement, values = steps.send(found)
+            except StopIteration as stop:
+                answer = stop.value
+            await cursor.execute("COMMIT")
+        except Exception:
+            with suppress(Exception):
+                await cursor.execute("ROLLBACK")
+                self.inside = False
+            raise
+        self.inside = False
+        return answer
 
 
 LINES: dict[str, type[Line]] = {"asyncpg": AsyncpgLine, "asyncmy": AsyncmyLine}

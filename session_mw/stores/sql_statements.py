@@ -10,6 +10,7 @@ text, and how the values go with it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
@@ -42,6 +43,7 @@ __all__ = ["Prepared", "Statements", "values_of"]
 
 _ZERO: ColumnElement[int] = literal_column("0", Integer)
 _ONE: ColumnElement[int] = literal_column("1", Integer)
+_NAMED = re.compile(r"%\((\w+)\)s")
 
 
 class Prepared:
@@ -52,13 +54,13 @@ class Prepared:
     def __init__(self, statement: Any, dialect: Dialect, names: Sequence[str]) -> None:
         compiled = statement.compile(dialect=dialect)
         self.text: str = compiled.string
-        self.bind: Callable[[tuple[object, ...]], Any]
-        if not compiled.positional:
-            self.bind = lambda values: dict(zip(names, values, strict=True))
-        elif (order := [names.index(name) for name in compiled.positiontup]) == list(range(len(names))):
-            self.bind = _as_they_are
-        else:
-            self.bind = itemgetter(*order)
+        wanted: list[str] = compiled.positiontup
+        if not compiled.positional:  # psycopg: a mapping costs more to make, and to read, than values in their order
+            wanted = _NAMED.findall(self.text)
+            self.text = _NAMED.sub("%s", self.text)
+        order = [names.index(name) for name in wanted]
+        as_they_are = order == list(range(len(names)))
+        self.bind: Callable[[tuple[object, ...]], Any] = _as_they_are if as_they_are else itemgetter(*order)
 
 
 def _as_they_are(values: tuple[object, ...]) -> tuple[object, ...]:

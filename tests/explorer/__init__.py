@@ -6,6 +6,7 @@ and the browser's cookie jar are held against rules that are written down here, 
 
     world.py       a browser, a store, the real layer and manager; requests stepped one operation at a time
     kinds.py       what a request can do: the handler, and its effect in plain words
+    calls.py       what a SessionService can do meanwhile
     model.py       what api.md says must come of it: a model without versions, conflicts or retries
     invariants.py  the rules
     search.py      every schedule of a pair, every crash of a pair

@@ -6,6 +6,7 @@ import itertools
 import sys
 import time
 
+from .calls import CALLS
 from .kinds import KINDS
 from .search import Setting, Tally, explore
 from .world import STARTS
@@ -19,8 +20,8 @@ def main() -> int:
     began = time.perf_counter()
     total = Tally()
     reversible = []
-    print(f"{'A':24} {'B':24} {'schedules':>9} {'reversed':>8} {'violations':>10}")
-    pairs = list(itertools.combinations_with_replacement(KINDS, 2))
+    print(f"{'A':32} {'B':32} {'schedules':>9} {'reversed':>8} {'violations':>10}")
+    pairs = list(itertools.combinations_with_replacement(KINDS + CALLS, 2))
     for a, b in pairs:
         pair = Tally()
         for setting in SETTINGS:
@@ -28,7 +29,7 @@ def main() -> int:
         total.add(pair)
         if pair.reversed:
             reversible.append((a.name, b.name))
-        print(f"{a.name:24} {b.name:24} {pair.schedules:9,} {pair.reversed:8,} {len(pair.violations):10,}")
+        print(f"{a.name:32} {b.name:32} {pair.schedules:9,} {pair.reversed:8,} {len(pair.violations):10,}")
     seconds = time.perf_counter() - began
     print("\nReversed arrivals can cost these pairs a good token:")
     for name, others in itertools.groupby(reversible, key=lambda pair: pair[0]):

@@ -17,8 +17,9 @@ from typing import Any
 from session_mw.core.operations import Close, Create, Delete, Load, Outcome, Rotate, Touch
 from session_mw.managers import Action
 
+from .calls import Call
 from .model import Model, View
-from .world import Arrival, World, apply
+from .world import Arrival, Request, World, apply
 
 __all__ = ["ARRIVAL_RULES", "WORLD_RULES", "End", "reversed_arrival"]
 
@@ -30,12 +31,13 @@ class End:
         world.settle()
         self.world = world
         self.requests = world.requests
-        self.model = _expected(world)
+        self.model, self.told = _expected(world)
         self.live = {world.labels.get(record.id, record.id): world.read(record) for record in world.store.records()}
         self.stopped = {request.name for request in self.requests if request.stopped}
         self.served = [request for request in self.requests if request.kind.service is None]
         left = [(world.under_way, -1)] if world.under_way else []
         left += [(r.verdict.value, r.point) for r in self.served if r.verdict.action is Action.SET and not r.lost]
+        left += [(r.issued, r.point) for r in self.requests if r.issued is not None and not r.lost]
         self.decided = dict(left)  # every token in a response that left, and when it was decided
         self.tokens = [token for token in (world.first_token, *self.decided) if token is not None]
         self._opens: dict[str, str | None] = {}
@@ -58,27 +60,26 @@ class End:
         """Logins that must be over: ended by a handler that saw them, or by a service call after them."""
         ended = set()
         for request in self.requests:
-            if request.stopped:
-                continue
-            if request.ended is not None:
+            if request.ended is not None and not request.stopped:
                 ended.add(request.ended)
-            if request.kind.ends_owner:
-                ended |= {"start"} if self.world.start in ("alice", "pointer") else set()
-                ended |= {r.name for r in self.served if r.user == "alice" and not r.stopped and r.took < request.point}
-            if request.kind.ends_label and request.log[-1][2] is Outcome.DELETED:
-                ended.add("start")
+            for call in request.calls:
+                if call.what == "destroy" and call.answer:
+                    ended.add("start")
+                if call.what == "destroy user" and call.spared is None:
+                    ended |= {"start"} if self.world.start in ("alice", "pointer") else set()
+                    ended |= {r.name for r in self.served if r.user == "alice" and not r.stopped and r.took < call.time}
         return ended
 
 
-def _expected(world: World) -> Model:
-    """What the model says of the schedule that *world* went through."""
+def _expected(world: World) -> tuple[Model, list[tuple[str, Call, object]]]:
+    """What the model says of the schedule that *world* went through; and of what service calls were told."""
     first = {"start": world.first} if world.first is not None else {}
     model = Model(first, {"dead": ("closed", ""), "old": ("moved", "start")})
     moments: list[tuple[int, int, Callable[[], None]]] = []
+    told: list[tuple[str, Call, object]] = []
     for rank, request in enumerate(world.requests):
+        moments += [(call.time, rank, _act(_tell, told, model, request, call)) for call in request.calls]
         if request.kind.service is not None:
-            if not request.stopped:
-                moments.append((request.point, rank, _act(model.serve, request)))
             continue
         label = None if request.sent is None else world.label(request.sent)
         opened = request.log[request.opened - 1][0] if request.opened else -1
@@ -87,7 +88,11 @@ def _expected(world: World) -> Model:
             moments.append((request.took, rank + 2, _act(model.commit, request, label)))
     for _, _, act in sorted(moments, key=lambda moment: moment[:2]):
         act()
-    return model
+    return model, told
+
+
+def _tell(told: list[tuple[str, Call, object]], model: Model, request: Request, call: Call) -> None:
+    told.append((request.name, call, model.serve(request, call)))
 
 
 def _act(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
@@ -125,6 +130,7 @@ def no_orphan(end: End) -> Iterator[str]:
     told = {end.world.label(token) for token in end.tokens}
     told |= {end.opens(token) or "" for token in end.tokens}
     told |= {request.name for request in end.served if request.lost}
+    told |= {name for name, call, _ in end.told if call.what == "regenerate" and call.answer}
     for label in held.keys() - told:
         yield f"session {label!r} lives, and no token of it ever left"
     begun = (end.world.start != "nobody") + sum(r.kind.is_login or not r.found for r in end.served)
@@ -165,7 +171,7 @@ def tokens_open_what_they_should(end: End) -> Iterator[str]:
     """Each token that left opens its session, what became of it, or nothing; wherever requests died, never a third."""
     for token in end.tokens:
         label = end.world.label(token)
-        found, due = end.opens(token), end.model.find(label)
+        found, due = end.opens(token), end.model.find(label) if end.model.proves(label, token) else None
         if found != due:
             yield f"the token of {label!r} opens {found!r}, not {due!r}"
 
@@ -188,6 +194,13 @@ def reading_writes_nothing(end: End) -> Iterator[str]:
                 yield f"{request.name}: {others} {request.verdict}"
 
 
+def answers_are_true(end: End) -> Iterator[str]:
+    """Who calls a service is told whether there was such a session."""
+    for name, call, due in end.told:
+        if call.what != "destroy user" and bool(call.answer) != bool(due):
+            yield f"{name}: {call.what} of {call.label!r} answered {call.answer!r}, not {due!r}"
+
+
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -203,7 +216,8 @@ def no_good_cookie_lost(end: End, arrivals: Sequence[Arrival]) -> Iterator[str]:
     """In no arrival but a reversed one does the jar give up a token that opens a session for one that opens none.
 
     A request with a token older than the jar's knows nothing of the jar's session, nor that one's requests of it: of
-    their responses the last one wins, whatever it says.
+    their responses the last one wins, whatever it says. Nor can a response be called back when a service replaces the
+    token in it.
     """
     if any(request.kind.dead for request in end.served):
         return
@@ -212,7 +226,8 @@ def no_good_cookie_lost(end: End, arrivals: Sequence[Arrival]) -> Iterator[str]:
         if verdict.action is Action.LEAVE:
             continue
         after = apply(jar, verdict)
-        if decided < point and end.opens(jar) is not None and end.opens(after) is None:
+        replaced = after is not None and not end.model.proves(end.world.label(after), after)
+        if decided < point and not replaced and end.opens(jar) is not None and end.opens(after) is None:
             yield f"a token of {end.opens(jar)!r} gave way to one that opens nothing"
         jar, decided = after, point
 
@@ -253,5 +268,6 @@ WORLD_RULES: tuple[Callable[[End], Iterator[str]], ...] = (
     reading_writes_nothing,
     sends_the_token_it_began,
     keeps_every_update,
+    answers_are_true,
 )
 ARRIVAL_RULES: tuple[Callable[[End, Sequence[Arrival]], Iterator[str]], ...] = (no_good_cookie_lost, logout_is_final)

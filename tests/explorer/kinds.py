@@ -8,20 +8,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from session_mw.core.login import former_digest
-from session_mw.core.operations import Delete, DeleteUser, Operation
+from session_mw.core.operations import Flow
 from session_mw.core.session import Session
 
-from .model import View, blank
+from .model import NOW, View, blank
 
 if TYPE_CHECKING:
+    from session_mw.managers.service import ServiceFlows
+
     from .world import Request
 
-__all__ = ["KINDS", "Kind", "is_stranger"]
+__all__ = ["KINDS", "Effect", "Kind", "is_stranger", "same"]
 
 LIFETIME = 600
+Effect: TypeAlias = "Callable[[View, Request], View]"
 
 
 def _nothing(session: Session, request: Request) -> None:
@@ -29,16 +32,19 @@ def _nothing(session: Session, request: Request) -> None:
     session.get("k")
 
 
-def _same(view: View, request: Request) -> View:
+def same(view: View, request: Request) -> View:
     return view
 
 
 class Kind(NamedTuple):
-    """``turns``: gives the session a new token ("grace", "hard"); ``ends``: ends a login; ``wipes``: destroys."""
+    """``turns``: gives the session a new token ("grace", "hard"); ``ends``: ends a login; ``wipes``: destroys.
+
+    ``service``: no request, but calls of a SessionService (calls.py).
+    """
 
     name: str
     handle: Callable[[Session, Request], Any] = _nothing
-    effect: Callable[[View, Request], View] = _same
+    effect: Effect = same
     turns: str = ""
     once: bool = False  # turns only a session that had no lifetime of its own
     is_login: bool = False
@@ -46,9 +52,7 @@ class Kind(NamedTuple):
     ends: bool = False
     wipes: bool = False
     dead: bool = False  # sent with the token of a session that ended before
-    service: Callable[[str], Operation] | None = None
-    ends_owner: str = ""
-    ends_label: str = ""
+    service: Callable[[ServiceFlows, Request], Flow[None]] | None = None
 
 
 # -- data -----------------------------------------------------------------------------------------------------------
@@ -115,6 +119,7 @@ def _keep_longer(session: Session, request: Request) -> None:
 
 def _kept_longer(view: View, request: Request) -> View:
     view.lifetime = LIFETIME
+    view.until = NOW + LIFETIME  # what it asked for, even if that is sooner
     return view
 
 
@@ -229,6 +234,4 @@ KINDS = (
         user="alice",
         dead=True,
     ),
-    Kind("service: destroy user", service=lambda _: DeleteUser("alice"), ends_owner="alice"),
-    Kind("service: destroy session", service=Delete, ends_label="start"),
 )

@@ -10,6 +10,9 @@ Every request takes effect at one moment: that of its last store operation. In t
 * With the token of a closed session a request is anonymous and changes nothing, a login apart.
 * With no token, or one nobody knows, it begins a session if there is anything to keep.
 * A session with nothing to keep is gone.
+
+So does every call of a SessionService, and its answer is that of this moment. A token that was replaced opens nothing;
+who was let in with it before goes on. Deadlines only grow, but where a lifetime is asked for.
 """
 
 from __future__ import annotations
@@ -19,9 +22,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
+    from .calls import Call
     from .world import Request
 
-__all__ = ["Model", "View", "blank"]
+__all__ = ["IDLE", "NOW", "Model", "View", "blank"]
+
+NOW = 1_700_000_000
+IDLE = 7200
 
 
 class View(msgspec.Struct):
@@ -33,6 +40,11 @@ class View(msgspec.Struct):
     former: str | None = None  # digest of the owner who logged out
     attempts: int = 0
     lifetime: int | None = None
+    until: int = 0  # the deadline
+
+    def slide(self) -> None:
+        """Somebody was here."""
+        self.until = max(self.until, NOW + (self.lifetime or IDLE))
 
     def copy(self) -> View:
         """Another one, to be changed."""
@@ -57,6 +69,7 @@ class Model:
         self.fates = fates  # label -> (moved | hidden | closed | deleted, label it went on as)
         self.opened: dict[str, str] = {}  # request -> live | pointer | stale | nothing
         self.began: set[str] = set()  # requests whose response must carry a token
+        self.proofs: dict[str, str | None] = {}  # label -> its only token, where that was replaced
 
     def find(self, label: str | None, *, ending: bool = False) -> str | None:
         """Where the session *label* lives now; an *ending* finds it behind a turn without grace, too."""
@@ -65,9 +78,15 @@ class Model:
             label = onward if fate == "moved" or (fate == "hidden" and ending) else None
         return label
 
+    def proves(self, label: str | None, token: str | None) -> bool:
+        """Whether *token* is the one of *label*."""
+        return label not in self.proofs or self.proofs[label] == token
+
     def open(self, request: Request, label: str | None) -> None:
         """*request* looks its token up."""
-        if label in self.sessions:
+        if not self.proves(label, request.sent):
+            how = "nothing"
+        elif label in self.sessions:
             how = "live"
         elif self.find(label) is not None:
             how = "pointer"
@@ -76,14 +95,33 @@ class Model:
             how = "nothing" if gone else "stale"
         self.opened[request.name] = how
 
-    def serve(self, request: Request) -> None:
-        """A service call: every session of alice, or the first session."""
-        for label, view in list(self.sessions.items()):
-            if label == request.kind.ends_label or (view.owner is not None and view.owner == request.kind.ends_owner):
-                del self.sessions[label]
-                self.fates[label] = ("deleted", "")
-        if request.kind.ends_label in self.fates:
-            self.fates[request.kind.ends_label] = ("deleted", "")
+    def serve(self, request: Request, call: Call) -> object:
+        """A service call takes effect; what the caller must be told: ``None`` where nothing was found."""
+        if call.what == "destroy user":
+            ended = [label for label, view in self.sessions.items() if view.owner == "alice" and label != call.spared]
+            for label in ended:
+                self._end(label, "deleted")
+            return None
+        here = self.find(call.label, ending=call.what == "destroy")
+        if here is None:
+            return None
+        if call.what == "destroy":
+            self._end(here, "closed")
+        elif call.what == "regenerate":
+            self.sessions[request.name] = self.sessions.pop(here)
+            self.fates[here], self.proofs[request.name] = ("hidden", request.name), None
+        elif call.what == "issue":
+            self.proofs[here] = call.answer
+        else:
+            self.sessions[here] = call.effect(self.sessions[here].copy(), request)
+        after = self.sessions.get(request.name if call.what == "regenerate" else here)
+        if call.overlooked is not None and after is not None:
+            after.until = call.overlooked
+        return True
+
+    def _end(self, label: str, fate: str) -> None:
+        del self.sessions[label]
+        self.fates[label] = (fate, "")
 
     def commit(self, request: Request, label: str | None) -> None:
         """*request* takes effect; *label* is what its token names."""
@@ -97,13 +135,17 @@ class Model:
             if kind.is_login:
                 self._begin(request)
             return
-        after = kind.effect(self.sessions[here].copy(), request)
-        own = how == "live" and here == label
+        before = self.sessions[here]
+        after = kind.effect(before.copy(), request)
+        own = how == "live" and here == label and self.proves(label, request.sent)
         wished = kind.turns and not (kind.once and self.sessions[here].lifetime)
         turns = kind.is_login or kind.wipes or (own and (wished or (kind.ends and request.ended is not None)))
+        if kind.is_login or request.wipes:
+            after.until = 0  # a new life
+        if after.until == before.until or not after.until:
+            after.slide()
         if after.is_empty:
-            del self.sessions[here]
-            self.fates[here] = ("closed" if turns else "deleted", "")
+            self._end(here, "closed" if turns else "deleted")
         elif turns:
             del self.sessions[here]
             fate = "closed" if kind.is_login or request.wipes else "moved" if kind.turns == "grace" else "hidden"
@@ -115,6 +157,7 @@ class Model:
 
     def _begin(self, request: Request) -> None:
         view = request.kind.effect(blank(), request)
+        view.slide()
         if not view.is_empty:
             self.sessions[request.name] = view
             self.began.add(request.name)

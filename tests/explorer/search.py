@@ -163,6 +163,11 @@ def _arrivals(end: End, schedule: str) -> Iterator[tuple[str, list[Arrival]]]:
         for request in end.served
         if not (request.stopped or request.lost) and request.verdict.action is not Action.LEAVE
     ]
+    responses += [
+        (request.name, (request.point, Verdict(Action.SET, request.issued)))  # handed to the same browser
+        for request in end.requests
+        if request.issued is not None and not request.lost
+    ]
     orders = [tuple(responses)] if schedule == SERIAL else itertools.permutations(responses)
     for order in orders:
         yield "".join(name for name, _ in order), [arrival for _, arrival in order]

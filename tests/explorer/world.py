@@ -9,7 +9,7 @@ order is looked at.
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import structs
@@ -17,25 +17,27 @@ from msgspec import structs
 from session_mw.config import SessionConfig
 from session_mw.core import codec, tokens
 from session_mw.core.login import new_login
-from session_mw.core.operations import Close, Create, DeleteUser, Operation, Outcome, Rotate
+from session_mw.core.operations import Close, Create, DeleteUser, Flow, Load, Operation, Outcome, Rotate, Save, Touch
 from session_mw.core.payload import Meta, join, read_meta, split, write_meta
 from session_mw.core.record import Record, pointer
 from session_mw.core.runners import run
 from session_mw.core.session import Session
+from session_mw.errors import SessionNotFoundError
 from session_mw.layer import SessionLayer
 from session_mw.managers import LEAVE, Action, Opened, Verdict, is_flow
+from session_mw.managers.service import Outside, ServiceFlows
 from session_mw.managers.store import StoreManager
 from session_mw.stores.memory import MemoryStore
 
-from .kinds import Kind, is_stranger
-from .model import View, blank
+from .calls import Call
+from .kinds import Effect, Kind, is_stranger, same
+from .model import IDLE, NOW, View, blank
 
 __all__ = ["STARTS", "Arrival", "Request", "World", "apply"]
 
 Arrival = tuple[int, Verdict]
 """A response on its way: when it was decided, and its verdict."""
 
-NOW = 1_700_000_000
 STARTS = ("nobody", "anonymous", "alice", "pointer")
 """What the jar holds before: no cookie; an anonymous session's token; alice's; a token whose session was regenerated
 by a request whose response is still under way (alice's)."""
@@ -80,7 +82,7 @@ class SteppedLayer(SessionLayer):
     def _carry_out(self, session: Session, plan: Any) -> Any:
         return plan
 
-    def opening(self, session: Session) -> Generator[Operation, Any, None]:
+    def opening(self, session: Session) -> Flow[None]:
         """What ``fill`` and ``afill`` do, as the flow they run."""
         state = self._begin(self.now())
         opened = self.home.manager.open(self.exchange.claim(session._source), state.now)
@@ -90,12 +92,16 @@ class SteppedLayer(SessionLayer):
 
 @functools.cache
 def _layer() -> SteppedLayer:
-    config = SessionConfig(store="memory:", clock=lambda: NOW)
-    return SteppedLayer(config, StoreManager(Watched()), _Reader(), on_loop=False)
+    return SteppedLayer(_config(), StoreManager(Watched()), _Reader(), on_loop=False)
+
+
+@functools.cache
+def _config() -> SessionConfig:
+    return SessionConfig(store="memory:", clock=lambda: NOW)
 
 
 class Request:
-    """One request under way, or a service call when its kind says so."""
+    """One request under way, or calls of a service when its kind says so."""
 
     def __init__(self, world: World, kind: Kind, name: str) -> None:
         self.world, self.kind, self.name = world, kind, name
@@ -106,6 +112,7 @@ class Request:
         self.seen = blank()  # what the handler found
         self.found = False  # whether a session opened
         self.value: Any = None  # what the handler wrote
+        self.calls: list[Call] = []  # what a service has done
         self.ended: str | None = None  # the login it ended
         self.verdict: Verdict = LEAVE
         self.unfinished: list[str] = []  # predecessors that were alive when a new token was about to leave
@@ -114,15 +121,63 @@ class Request:
         self.user: str | None = None  # the owner as its handler left it
         self.wipes = kind.wipes
         self.pending: Operation | None = None
+        self.issued: str | None = None  # a token that left otherwise than in a response
         self.flow = self._service() if kind.service else self._request()
         self._advance(None)
 
-    def _service(self) -> Generator[Operation, Any, Verdict]:
+    def _service(self) -> Flow[Verdict]:
         assert self.kind.service is not None
-        yield self.kind.service(self.world.start_id)
+        yield from self.kind.service(self.world.service, self)
         return LEAVE
 
-    def _request(self) -> Generator[Operation, Any, Verdict]:
+    def call(
+        self, what: str, flow: Callable[..., Flow[Any]], target: str, *arguments: Any, effect: Effect = same
+    ) -> Flow[Any]:
+        """Make a service call about *target*, an id or a user; its answer, ``None`` where nothing was found."""
+        begun = len(self.log)
+        try:
+            answer = yield from flow(Outside(NOW), target, *arguments)
+            answer = True if answer is None else answer
+        except SessionNotFoundError:
+            answer = None
+        overlooked = self._overlooked(self.log[begun:])
+        self.world.settle()
+        label = self.world.label(target)
+        self.calls.append(Call(what, self.took, answer, label, effect, overlooked, self._spared()))
+        return answer
+
+    def _overlooked(self, log: list[tuple[int, Operation, Any]]) -> int | None:
+        """The deadline that a call has written, where it could not know of another's.
+
+        A touch neither heeds nor changes the version, or it would make everybody's save fail. So nobody notices one
+        that came between the look and the write; and it knows nothing of a lifetime that came between its own.
+        """
+        looks = [(time, answer) for time, asked, answer in log if isinstance(asked, Load) and answer is not None]
+        writes = [asked for _, asked, _ in log if isinstance(asked, Create | Rotate | Save | Touch)]
+        if not looks or not writes:
+            return None
+        looked, seen = looks[-1]
+        between = [
+            asked
+            for other in self.world.requests
+            for time, asked, _ in other.log
+            if other is not self and looked < time
+        ]
+        mine = writes[-1]
+        if isinstance(mine, Touch):
+            lives = (asked.record.lifetime for asked in between if isinstance(asked, Save))
+            return mine.expires_at if any(lifetime != seen.lifetime for lifetime in lives) else None
+        if isinstance(mine, Save) and mine.payload_only:
+            return None
+        touched = any(isinstance(asked, Touch) and asked.id == seen.id for asked in between)
+        return mine.record.expires_at if touched else None
+
+    def _spared(self) -> str | None:
+        """The session that the last call left alone."""
+        asked = self.log[-1][1]
+        return self.world.label(asked.except_id) if isinstance(asked, DeleteUser) and asked.except_id else None
+
+    def _request(self) -> Flow[Verdict]:
         layer = self.world.layer
         header = b"" if self.sent is None else f"{layer.cookie_name}={self.sent}".encode()
         session = self.session = layer.session(header)
@@ -157,10 +212,10 @@ class Request:
         """When its session came to be or changed.
 
         That is its point, but where the new session was made a step before the old one was ended, and a service call
-        came between them that destroyed the new one: who asked for that meant it, so it was there by then.
+        came between them that destroyed the new one: it was there by then, whether the caller meant it or not.
         """
         if len(self.log) < 2 or not isinstance(self.log[-1][1], Close) or self.log[-1][2] is not Outcome.DELETED:
-            return self.point
+            return self.point  # no rotation in two steps
         began, operation, _ = self.log[-2]
         swept = {
             asked.user_id
@@ -218,6 +273,7 @@ class World:
         manager.store = self.store
         self.layer.home = self.layer.home._replace(store=self.store)
         self.layer.random = self._random
+        self.service = ServiceFlows(self.store, _config(), self._random)
         self.time = 0
         self.requests: list[Request] = []
         self.labels: dict[str, str] = {}  # record id -> who began it
@@ -249,7 +305,7 @@ class World:
 
     def _random(self, size: int) -> bytes:
         self._counter += 1
-        return self._counter.to_bytes(size, "little")
+        return (self._counter.to_bytes(3, "little") * size)[:size]  # ids and secrets differ, both
 
     def _mint(self) -> tokens.Token:
         return tokens.mint(self._random(tokens.RANDOM_BYTES))
@@ -306,7 +362,9 @@ class World:
         login = meta.logins.get("global")
         name = None if login is None else self.logins.get(login.token, "?")
         attempts = meta.attempts.get("global", 0)
-        return View(codec.decode(held), record.user_id, name, meta.former or None, attempts, record.lifetime)
+        return View(
+            codec.decode(held), record.user_id, name, meta.former or None, attempts, record.lifetime, record.expires_at
+        )
 
     def opens(self, token: str | None) -> Record | None:
         """The live record a fresh request with *token* would get."""
@@ -331,4 +389,4 @@ def _first_record(owner: str | None, idle: int) -> Record:
     data = codec.encode({"k": by, "n": 1, "cart": {"items": [by]}}, "global")
     meta = Meta() if owner is None else Meta(logins={"global": structs.replace(FIRST_LOGIN, at=then)})
     payload = join(data, write_meta(meta))
-    return Record("", b"", owner, then, then, then + 7200, then + 604800, None, None, None, 1, payload)
+    return Record("", b"", owner, then, then, then + IDLE, then + 604800, None, None, None, 1, payload)

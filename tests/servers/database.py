@@ -13,9 +13,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .ports import unused_port
 
@@ -79,6 +81,21 @@ class DatabaseServer:
                 assert time.monotonic() < deadline, f"not ready:\n{self.log.read_text(errors='replace')}"
             else:
                 raise AssertionError(f"ended with {code}:\n{self.log.read_text(errors='replace')}")
+
+    def watcher(self) -> Any:
+        """A connection whose own statements ``given`` does not tell of."""
+        raise NotImplementedError
+
+    def given(self, watcher: Any) -> Counter[str]:
+        """How many statements the database ``test`` was given so far, by their first word."""
+        raise NotImplementedError
+
+    def count(self, work: Callable[[], object]) -> dict[str, int]:
+        """The statements that *work* means, by the server's own counters."""
+        with self.watcher() as watcher:
+            before = self.given(watcher)
+            work()
+            return dict(self.given(watcher) - before)
 
     def ready(self) -> bool:
         """Whether it takes connections now."""

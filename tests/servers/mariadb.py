@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,16 @@ class MariaServer(DatabaseServer):
         except pymysql.OperationalError:
             return False
         return True
+
+    def watcher(self):
+        return self.connect(user="root", password="", database="mysql")
+
+    def given(self, watcher):
+        words = {f"Com_{word}": word.upper() for word in ("select", "insert", "update", "delete", "commit", "rollback")}
+        words |= {"Com_begin": "BEGIN", "Com_set_option": "SET"}
+        with watcher.cursor() as run:
+            run.execute("SHOW GLOBAL STATUS LIKE 'Com%'")
+            return Counter({words[name]: int(count) for name, count in run.fetchall() if name in words})
 
     def connect(self, **options: object) -> pymysql.Connection:
         """A connection of the tests' own, in autocommit mode."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,8 @@ class PostgresServer(DatabaseServer):
     def command(self):
         settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off",
                     "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.directory,
-                    "shared_buffers": "32MB", "max_connections": 60, "deadlock_timeout": "50ms"}  # fmt: skip
+                    "shared_buffers": "32MB", "max_connections": 60, "deadlock_timeout": "50ms",
+                    "shared_preload_libraries": "pg_stat_statements"}  # fmt: skip
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [self.bin / "postgres", "-D", self.directory / "data", *options]
 
@@ -40,6 +42,16 @@ class PostgresServer(DatabaseServer):
         except psycopg.OperationalError:  # not listening, or still starting up
             return False
         return True
+
+    def watcher(self):
+        return self.connect("postgres")
+
+    def given(self, watcher):
+        rows = watcher.execute(
+            "SELECT upper(split_part(query, ' ', 1)), sum(calls)::int FROM pg_stat_statements"
+            " WHERE dbid = (SELECT oid FROM pg_database WHERE datname = 'test') GROUP BY 1"
+        )
+        return Counter(dict(rows.fetchall()))
 
     def connect(self, database: str = "test") -> psycopg.Connection:
         """A connection of the tests' own, in autocommit mode."""
@@ -61,6 +73,7 @@ def postgres(require_program: Callable[[str], str]) -> Iterator[PostgresServer]:
         try:
             with server.connect("postgres") as connection:
                 connection.execute("CREATE DATABASE test")
+                connection.execute("CREATE EXTENSION pg_stat_statements")
             yield server
         finally:
             server.stop()

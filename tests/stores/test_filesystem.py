@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import socket
 import struct
@@ -583,14 +584,16 @@ BAD = {
 
 
 @pytest.mark.parametrize("spoil", BAD.values(), ids=BAD)
-def test_a_damaged_file_says_which_and_can_be_removed(root, store, spoil):
+def test_a_damaged_file_says_which_and_can_be_removed(root, store, spoil, caplog):
     bad, good = new_record(payload=b"x" * 20_000), new_record()
     store.create(good)
     store.create(bad)
     file = file_of(root, bad.id)
     file.write_bytes(spoil(file.read_bytes()))
+    assert store.load(bad.id) is None, "it is no session"
+    (told,) = caplog.messages
+    assert re.fullmatch(f"{root}: records-../{file.name} is damaged .*; delete it", told)
     for call in (
-        lambda: store.load(bad.id),
         lambda: store.save(structs.replace(bad, version=2), 1),
         lambda: store.delete(bad.id, expected_version=1),
         lambda: store.close(bad.id, 1, until=NOW),
@@ -607,12 +610,12 @@ def test_a_damaged_file_says_which_and_can_be_removed(root, store, spoil):
     assert marks(root) == {file_of(root, good.id).name}, "its mark is gone, too"
 
 
-def test_a_damaged_file_is_not_read_for_its_size(root, store):
+def test_a_damaged_file_is_not_read_for_its_size(root, store, caplog):
     record = new_record()
     store.create(record)
     os.truncate(file_of(root, record.id), 2**40)  # a hole; nobody has that much memory
-    with pytest.raises(StoreError, match=r"is damaged \(its body is incomplete\)"):
-        store.load(record.id)
+    assert store.load(record.id) is None
+    assert "is damaged (its body is incomplete)" in caplog.text
 
 
 def test_a_touch_of_a_damaged_file_is_refused(root, store):

@@ -6,9 +6,11 @@ A store with ``stats`` and ``count_expired`` gets a line in ``MAKERS``.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from msgspec import structs
@@ -18,21 +20,24 @@ from session_mw.errors import StoreError
 from session_mw.stores import Inspectable, StoreStats
 from session_mw.stores.filesystem import FilesystemStore
 from session_mw.stores.memory import MemoryStore
+from session_mw.stores.redis import RedisStore
 from session_mw.stores.sqlite import SQLiteStore
 from session_mw.testing.contract import new_record
 
 NOW = 1_700_000_000
 
-MAKERS = {
-    "memory": lambda path: MemoryStore(clock=lambda: NOW),
-    "sqlite": lambda path: SQLiteStore(path / "s.db"),
-    "filesystem": lambda path: FilesystemStore(path / "s", durable=False),
+MAKERS: dict[str, Callable[[Any, Path], Any]] = {
+    "memory": lambda asked, path: MemoryStore(clock=lambda: NOW),
+    "sqlite": lambda asked, path: SQLiteStore(path / "s.db"),
+    "filesystem": lambda asked, path: FilesystemStore(path / "s", durable=False),
+    "redis": lambda asked, path: RedisStore(asked("redis_server").url, table_index=f"t{uuid4().hex[:24]}"),
+    "redis cluster": lambda asked, path: RedisStore(asked("redis_cluster").url, table_index=f"t{uuid4().hex[:24]}"),
 }
 
 
 @pytest.fixture(params=MAKERS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    store = MAKERS[request.param](tmp_path)
+    store = MAKERS[request.param](request.getfixturevalue, tmp_path)
     store.initialize()
     yield store
     store.teardown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 from typing import ClassVar
 
@@ -11,12 +12,14 @@ import httpx
 import pytest
 import redis
 import redis.asyncio
+from cli_driver import run
 from msgspec import structs
 from werkzeug.test import Client
 
 from session_mw.asgi import SessionMiddleware as ASGIMiddleware
 from session_mw.core.operations import Outcome
 from session_mw.errors import ConfigurationError, StoreError
+from session_mw.stores import StoreStats
 from session_mw.stores.faces import is_awaited, loop_faces
 from session_mw.stores.redis import AsyncRedisStore, RedisStore
 from session_mw.stores.redis_calls import Ask, ClusterCalls, Nodes
@@ -45,7 +48,7 @@ class Kit(StoreContract):
 
     def before_each_command(self, store, tell):
         for line in (store._line, store.aio()._line):
-            for name in {"ask", "values"} & set(dir(line)):
+            for name in {"ask", "get", "values"} & set(dir(line)):
                 setattr(line, name, telling(getattr(line, name), tell))
 
     def lose_record(self, store, id):
@@ -146,13 +149,28 @@ CALLS = {
     "save the payload": (1, lambda store, old: store.save(structs.replace(old, version=2), 1, payload_only=True)),
     "save in vain": (1, lambda store, old: store.save(structs.replace(old, version=9), 8)),
     "touch": (1, lambda store, old: store.touch(old.id, NOW + 60, NOW + 7260)),
+    "load what is closed": (1, lambda store, old: store.load("c" * 24)),
     "delete": (1, lambda store, old: store.delete(old.id)),
+    "delete a version": (1, lambda store, old: store.delete(old.id, expected_version=1)),
+    "delete what is closed": (1, lambda store, old: store.delete("c" * 24)),
     "close": (1, lambda store, old: store.close(old.id, 1, until=NOW + 60)),
+    "close with a pointer": (1, lambda store, old: store.close(old.id, 1, until=NOW + 60, successor="s" * 24)),
     "rotate": (1, lambda store, old: store.rotate(new_record(), old.id, 1, until=NOW + 60)),
     "list": (1, lambda store, old: store.list_user("alice")),
     "list nothing": (1, lambda store, old: store.list_user("nobody")),
     "delete_user": (1, lambda store, old: store.delete_user("alice")),
+    "delete_user but one": (1, lambda store, old: store.delete_user("alice", except_id=old.id)),
 }
+ON_A_CLUSTER = {  # where it is not the same: the owner's index is elsewhere
+    "create": 2, "save": 2, "save in vain": 2, "delete": 2, "delete a version": 2, "close": 2,
+    "close with a pointer": 2, "delete_user": 3, "delete_user but one": 1, "list": 2,
+}  # fmt: skip
+
+
+def closed(store):
+    """A closed record, of id ``ccc…``."""
+    assert store.create(structs.replace(new_record(user_id=None), id="c" * 24))
+    assert store.close("c" * 24, 1, until=NOW + 60, successor="s" * 24) is Outcome.DELETED
 
 
 class Reads:
@@ -177,6 +195,7 @@ def test_round_trips_by_the_servers_own_count(redis_server, client, trips, call)
     awaited = store.aio()
     for number in range(30):  # other users, other sessions: they cost nothing
         store.create(new_record(user_id=f"user{number}"))
+    closed(store)
     first, second = new_record(), new_record()
     store.create(first)
     store.create(second)
@@ -186,6 +205,8 @@ def test_round_trips_by_the_servers_own_count(redis_server, client, trips, call)
 
     async def awaits():
         await awaited.initialize()
+        if store.load("c" * 24) is None:  # the first call took it
+            closed(store)
         before = Reads(client)
         await call(awaited, second)
         count = before.since()
@@ -193,6 +214,51 @@ def test_round_trips_by_the_servers_own_count(redis_server, client, trips, call)
         return count
 
     assert asyncio.run(awaits()) == trips
+    store.teardown()
+
+
+ONE_RECORD = {name: call for name, (_, call) in CALLS.items() if name != "rotate"}
+
+
+@pytest.mark.parametrize("name", ONE_RECORD)
+def test_round_trips_on_a_cluster_by_the_servers_own_counts(cluster_store, redis_cluster, name):
+    closed(cluster_store)
+    record = made(new_record(), cluster_store)
+    cluster_store.load("n" * 24)
+    clients = [node.client() for node in redis_cluster.nodes]
+    reads = [Reads(client) for client in clients]
+    ONE_RECORD[name](cluster_store, record)
+    assert sum(read.since() for read in reads) == ON_A_CLUSTER.get(name, CALLS[name][0])
+    for client in clients:
+        client.close()
+
+
+SENT = {
+    "load": {"get": 1},
+    "load what is closed": {"get": 1},
+    "create without a user": {"set": 1},
+    "create": {"evalsha": 1, "exists": 1, "time": 1, "zadd": 1, "zremrangebyscore": 1, "ttl": 1, "set": 1},
+    "save the payload": {"evalsha": 1, "getrange": 1, "set": 1},
+    "touch": {"evalsha": 1, "getrange": 2, "setrange": 1, "expire": 1, "time": 1, "zadd": 1, "zremrangebyscore": 1,
+              "ttl": 1},
+    "delete": {"evalsha": 1, "getrange": 2, "unlink": 1, "zrem": 1},
+    "close": {"evalsha": 1, "getrange": 3, "pttl": 1, "set": 1, "zrem": 1},
+    "list": {"evalsha": 1, "time": 1, "zremrangebyscore": 1, "zrange": 1, "getrange": 4, "get": 2},
+    "delete_user": {"evalsha": 1, "zrange": 1, "getrange": 4, "unlink": 2, "zrem": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_what_a_call_makes_the_server_do(redis_server, client, name):
+    """Commands as INFO counts them, those of scripts among them, for a user of two sessions."""
+    store = RedisStore(redis_server.url, table_index=next(INDEXES))
+    store.initialize()
+    closed(store)
+    record, _ = made(new_record(), store), made(new_record(), store)
+    client.config_resetstat()
+    CALLS[name][1](store, record)
+    counts = {name.removeprefix("cmdstat_"): found["calls"] for name, found in client.info("commandstats").items()}
+    assert {name: count for name, count in counts.items() if name not in ("info", "config|resetstat")} == SENT[name]
     store.teardown()
 
 
@@ -404,8 +470,7 @@ def test_a_cluster_enlists_before_it_creates_and_delists_after_it_ended():
     record = new_record()
     entry, place = keys.user("alice"), keys.record(record.id)
     assert step(calls.create(record), 2, True) == [("EVALSHA", entry), ("SET", place)]
-    assert step(calls.save(record, 1, False), 2, 2) == [("EVALSHA", entry), ("EVALSHA", place)]
-    assert step(calls.save(record, 1, True), 2) == [("EVALSHA", place)]
+    assert step(calls.save(record, 1), 2, 2) == [("EVALSHA", entry), ("EVALSHA", place)]
     assert step(calls.delete(record.id, None), [2, b"alice"], 1) == [("EVALSHA", place), ("ZREM", entry)]
     assert step(calls.close(record.id, 1, NOW, None), [2, b"alice"], 1) == [("EVALSHA", place), ("ZREM", entry)]
     assert step(calls.delete(record.id, 1), [1, b""]) == [("EVALSHA", place)]
@@ -486,6 +551,144 @@ def test_a_sweep_goes_page_by_page(store, client, monkeypatch):
     assert client.exists(f"{keys_of(store).table_index}:{{short}}") == 1, "what is no record of ours stays"
 
 
+class Counted:
+    """The work of a sweep, by the server's count."""
+
+    def __init__(self, clients):
+        self.clients = clients
+        for client in clients:
+            client.config_resetstat()
+
+    @property
+    def pages(self):
+        return sum(client.info("commandstats").get("cmdstat_scan", {"calls": 0})["calls"] for client in self.clients)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_purges_in_a_loop_look_at_each_key_once(request, monkeypatch, clustered):
+    monkeypatch.setattr("session_mw.stores.redis_calls.PAGE", 10)
+    store = request.getfixturevalue("cluster_store" if clustered else "store")
+    nodes = request.getfixturevalue("redis_cluster").nodes if clustered else [request.getfixturevalue("redis_server")]
+    clients = [node.client() for node in nodes]
+    due = [made(new_record(user_id=None, expires_at=NOW - 10**8), store) for _ in range(60)]
+    alive = [made(new_record(user_id=None), store) for _ in range(240)]
+    counted = Counted(clients)
+    assert store.purge(NOW - 10**8 - 1, 10) == 0
+    once, counted = counted.pages, Counted(clients)
+    calls = list(iter(lambda: store.purge(NOW - 10**7, 5), 0))
+    assert sum(calls) == len(due)
+    assert all(count == 5 for count in calls[:-1])
+    assert counted.pages <= once + len(calls) + 1, "each call begins on the page where the one before had enough"
+    assert all(store.load(record.id) == record for record in alive)
+    assert all(store.load(record.id) is None for record in due)
+    for client in clients:
+        client.close()
+
+
+def test_a_purge_that_goes_on_at_a_later_time_leaves_nothing(store, monkeypatch):
+    """What was passed as alive by an earlier call is due by now."""
+    monkeypatch.setattr("session_mw.stores.redis_calls.PAGE", 10)
+    early, late = NOW - 10**8, NOW - 10**7
+    for number in range(200):
+        store.create(new_record(user_id=None, expires_at=early if number % 2 else late))
+    assert store.purge(early, 95) == 95
+    assert store.purge(late, 1000) == 105, "all that is left, those before the place where the first had enough too"
+    assert store.purge(late, 1000) == 0
+
+
+def test_a_purge_goes_on_though_the_set_changes(store, monkeypatch):
+    monkeypatch.setattr("session_mw.stores.redis_calls.PAGE", 10)
+    due = [made(new_record(user_id=None, expires_at=NOW - 10**8), store) for _ in range(60)]
+    assert store.purge(NOW - 10**7, 5) == 5
+    alive = [made(new_record(user_id=None), store) for _ in range(500)]  # the server's table grows
+    for record in due[:20]:
+        store.delete(record.id)
+    while store.purge(NOW - 10**7, 5) == 5:
+        pass
+    assert [store.load(record.id) for record in due] == [None] * 60
+    assert all(store.load(record.id) for record in alive)
+
+
+def test_a_purge_that_failed_is_taken_up_again(store, monkeypatch):
+    for _ in range(10):
+        store.create(new_record(user_id=None, expires_at=NOW - 10**8))
+    assert store.purge(NOW - 10**7, 4) == 4
+    with monkeypatch.context() as broken:
+        broken.setattr(store._line, "ask", lambda ask: (_ for _ in ()).throw(StoreError("away")))
+        with pytest.raises(StoreError):
+            store.purge(NOW - 10**7, 4)
+    assert [store.purge(NOW - 10**7, 4) for _ in range(3)] == [4, 2, 0]
+
+
+# counting
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_what_is_kept_is_counted(request, monkeypatch, clustered):
+    """Page by page, on all nodes, by both kinds; the rest is for ``test_inspection``."""
+    monkeypatch.setattr("session_mw.stores.redis_calls.PAGE", 10)
+    store = request.getfixturevalue("cluster_store" if clustered else "store")
+    for number in range(90):
+        user = f"user{number % 7}" if number % 3 else None
+        agent = (None, "short", "b" * 40, "c" * 300)[number % 4]
+        payload = b"p" * (3, 300, 70_000)[number % 3]
+        times = {"created_at": NOW - number, "lifetime": (None, 60, 600_000)[number % 3]}
+        store.create(new_record(user_id=user, payload=payload, login_user_agent=agent, **times))
+    for number in range(20):
+        store.create(new_record(user_id="gone", expires_at=NOW - number))
+    for _ in range(4):
+        store.close(made(new_record(), store).id, 1, until=NOW + 60, successor="s" * 24)
+    told = StoreStats(
+        live=90, expired=20, closed=4, users=7, oldest=NOW - 89, newest=NOW, payload_bytes=30 * 70_303
+    )  # fmt: skip
+    assert store.stats(NOW) == told
+    assert store.count_expired(NOW) == 20
+
+    async def awaits(awaited):
+        try:
+            return await awaited.stats(NOW), await awaited.count_expired(NOW)
+        finally:
+            await awaited.teardown()
+
+    assert asyncio.run(awaits(store.aio())) == (told, 20)
+
+
+def test_the_command_line_tells_the_counts(redis_server, redis_cluster):
+    for url in (redis_server.url, redis_cluster.url):
+        url = f"{url}?table_index={next(INDEXES)}"
+        store = RedisStore(url.partition("?")[0], table_index=url.rpartition("=")[2])
+        long = {"expires_at": 2**32, "absolute_expires_at": 2**32}
+        for user in ("alice", "alice", None):
+            store.create(new_record(user_id=user, payload=b"x" * 7, **long))
+        store.teardown()
+        done = run("stats", "--store", url, "--json")
+        told = json.loads(done.stdout)
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert (told["live"], told["expired"], told["users"], told["payload_bytes"]) == (3, 0, 1, 21)
+        assert run("cleanup", "--dry-run", "--store", url).stdout == "Would delete 0 records.\n"
+
+
+def test_counting_leaves_out_what_is_damaged_and_what_is_not_ours(store, client):
+    made(new_record(), store)
+    head = keys_of(store).record_head
+    whole = client.get(f"{head}{made(new_record(payload=b'p' * 100), store).id}}}")
+    for name, value in {"short": b"\x01", "cut": whole[:-20], "other": b"\x02" + whole[1:], "empty": b""}.items():
+        client.set(f"{head}{name}}}", value)
+    client.rpush(f"{head}list}}", "x")
+    assert store.stats(NOW).live == 2
+    assert store.count_expired(NOW + 10**6) == 3, "a sweep looks at no body: the one cut short goes too"
+
+
+def test_at_present_a_purge_would_remove_nothing(redis_server, client):
+    store = RedisStore(redis_server.url, table_index=next(INDEXES), clock=lambda: NOW)
+    store.create(new_record(expires_at=NOW - 1))
+    assert store.stats(NOW).expired == 1
+    sent, _ = commands(client, lambda: store.count_expired(NOW))
+    assert sent == []
+    assert store.count_expired(NOW) == store.purge(NOW, 100) == 0
+    store.teardown()
+
+
 # opening
 
 
@@ -522,7 +725,7 @@ async def opened_and_closed(awaited):
 def test_a_user_who_may_do_little_is_enough(new_redis, caplog):
     server = new_redis("maxmemory-policy allkeys-lru")
     allowed = (
-        "+get +set +getrange +setrange +exists +expire +pttl +ttl +time +unlink +zadd +zrange +zrem "
+        "+get +mget +set +getrange +setrange +exists +expire +pttl +ttl +time +unlink +zadd +zrange +zrem "
         "+zremrangebyscore +eval +evalsha +script|load +ping"
     )
     with server.client() as client:
@@ -532,6 +735,14 @@ def test_a_user_who_may_do_little_is_enough(new_redis, caplog):
     assert messages(caplog) == [], "INFO is forbidden, so nothing is known"
     record = made(new_record(), store)
     store.rotate(new_record(), record.id, 1, until=NOW + 60)
+
+    async def two(awaited):
+        try:
+            return await asyncio.gather(*(awaited.load(record.id) for _ in range(2)))
+        finally:
+            await awaited.teardown()
+
+    assert len(asyncio.run(two(store.aio()))) == 2
     store.teardown()
     other = RedisStore(f"redis://web:pw@127.0.0.1:{server.port}/0", table_index="other")
     with pytest.raises(StoreError, match="does not let this user do that") as caught:

@@ -17,6 +17,7 @@ from session_mw.core.operations import Outcome
 from session_mw.errors import StoreError
 from session_mw.stores import redis_batch
 from session_mw.stores.redis import AsyncRedisStore, RedisStore
+from session_mw.stores.redis_limit import Limit
 from session_mw.testing.contract import new_record
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +84,59 @@ async def test_what_falls_due_in_one_tick_travels_together(store, client):
     assert outcomes == [Outcome.SAVED] * 64
     assert middle - before == 2, "one piece, and the question for this count"
     assert after - middle <= 3, "64 saves are more bytes than the server reads at once"
+
+
+async def test_loads_of_one_tick_are_one_question(store, client):
+    """Those of nothing and of what is no record of ours among them; one alone is a plain ``GET``."""
+    records = [await made(store, payload=b"%d" % number) for number in range(5)]
+    client.rpush(store._calls._keys.record("w" * 24), "x")
+    client.set(store._calls._keys.record("d" * 24), "damaged")
+    client.config_resetstat()
+    *loaded, nothing, wrong, damaged = await asyncio.gather(
+        *(store.load(record.id) for record in records),
+        *(store.load(letter * 24) for letter in "nwd"),
+    )
+    assert loaded == records
+    assert (nothing, wrong, damaged) == (None, None, None)
+    assert await store.load(records[0].id) == records[0]
+    counts = {name: found["calls"] for name, found in client.info("commandstats").items()}
+    assert (counts["cmdstat_mget"], counts["cmdstat_get"]) == (1, 1)
+
+
+async def test_what_is_asked_in_one_tick_is_done_in_that_order(store):
+    record = await made(store)
+    loads = [store.load(record.id), store.load("n" * 24)]
+    touch = store.touch(record.id, NOW + 60, NOW + 7260)
+    answers = await asyncio.gather(*loads, touch, store.load(record.id), store.load(record.id), store.delete(record.id))
+    touched = structs.replace(record, last_activity=NOW + 60, expires_at=NOW + 7260)
+    assert answers == [record, None, True, touched, touched, Outcome.DELETED]
+
+
+async def test_an_id_that_is_no_text_is_not_everybodys_fault(store):
+    record = await made(store)
+    good, bad = await asyncio.gather(store.load(record.id), store.load("\udc80"), return_exceptions=True)
+    assert good == record
+    assert isinstance(bad, StoreError)
+    assert isinstance(bad.__cause__, UnicodeEncodeError)
+
+
+async def test_who_asks_meanwhile_does_not_wait_for_the_last_of_the_others(store, client, monkeypatch):
+    """The server answers a command that is sent while those before it are still under way."""
+    record = await made(store)
+    read, lengths = redis_batch._read, []
+
+    async def slow(connection):
+        await asyncio.sleep(0)  # the others' turn after each answer
+        lengths.append(len(batcher(store)._under_way))
+        return await read(connection)
+
+    monkeypatch.setattr(redis_batch, "_read", slow)
+
+    async def twice():
+        return [await store.touch(record.id, NOW + 60, NOW + 7260) for _ in range(2)]
+
+    assert await asyncio.gather(*(twice() for _ in range(4))) == [[True, True]] * 4
+    assert lengths[:4] != [4, 3, 2, 1], "what the first asked next was sent while the others waited"
 
 
 async def test_answers_go_to_those_who_asked(store):
@@ -168,7 +222,10 @@ async def test_an_error_of_the_server_is_its_commands_own(store, client):
     record = await made(store)
     client.rpush(store._calls._keys.record("n" * 24), "x")
     good, bad, also = await asyncio.gather(
-        store.load(record.id), store.load("n" * 24), store.touch(record.id, NOW + 1, NOW + 7201), return_exceptions=True
+        store.load(record.id),
+        store.delete("n" * 24),
+        store.touch(record.id, NOW + 1, NOW + 7201),
+        return_exceptions=True,
     )
     assert good == record
     assert isinstance(bad, StoreError)
@@ -287,6 +344,50 @@ async def test_what_nobody_foresaw_is_shown_as_it_is(store, monkeypatch):
     assert await store.load(record.id) == record
 
 
+# the time limit
+
+
+async def test_a_limit_holds_for_each_stay_with_one_timer():
+    loop = asyncio.get_running_loop()
+    limit = Limit(loop, 0.02)
+    for _ in range(3):
+        for _ in range(3):
+            with limit:
+                await asyncio.sleep(0)
+        with pytest.raises(TimeoutError), limit:
+            await loop.create_future()
+        assert asyncio.current_task().cancelling() == 0
+
+
+async def test_a_limit_can_be_moved_on_and_be_none():
+    loop = asyncio.get_running_loop()
+    limit = Limit(loop, 0.02)
+    with limit:
+        first = limit.due
+        limit.due = first + 0.02
+        while loop.time() <= first:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the timer's turn
+    with Limit(loop, None):
+        await asyncio.sleep(0)
+    limit.end()
+
+
+async def test_who_is_cancelled_inside_a_limit_is_cancelled():
+    limit = Limit(asyncio.get_running_loop(), 60)
+
+    async def stay():
+        with limit:
+            await asyncio.get_running_loop().create_future()
+
+    task = asyncio.create_task(stay())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    limit.end()
+
+
 # who is cancelled
 
 
@@ -379,7 +480,7 @@ async def test_a_greeting_that_was_cut_short_is_nobodys_answer(new_redis):
         with pytest.raises(StoreError, match="did not answer in time"):
             await store.load(records[0].id)
         tasks = [asyncio.create_task(store.load(record.id)) for record in records]
-        while batcher(store)._queue or not batcher(store)._pumping:  # noqa: ASYNC110  (until they are on their way)
+        while batcher(store)._limit._task is None:  # noqa: ASYNC110  (until they wait for a connection)
             await asyncio.sleep(0)
     finally:
         server.process.send_signal(signal.SIGCONT)

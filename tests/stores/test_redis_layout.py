@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from session_mw.core.record import Record
 from session_mw.errors import ConfigurationError
@@ -24,17 +25,20 @@ VALUE = bytes.fromhex(
     "96"  # six more
     "01"  # created_at
     "04"  # absolute_expires_at
+    "c4027b7d"  # payload
     "c0"  # lifetime
     "a33a3a31"  # login_ip
     "c0"  # login_user_agent
-    "c4027b7d"  # payload
 )
+SHORT = VALUE[:33] + bytes.fromhex("930104c4027b7d")  # what has none of the last three
 CLOSED = bytes.fromhex("810000000000000000000000000000090000000000000000020000dddd6e6578743a39")
 
 
 def test_vectors():
     assert encode(LIVE) == VALUE
     assert decode(ID, VALUE) == LIVE
+    assert encode(structs.replace(LIVE, login_ip=None)) == SHORT
+    assert decode(ID, SHORT) == structs.replace(LIVE, login_ip=None)
     assert decode(ID, CLOSED) == closed_record(ID, b"\xdd\xdd", until=9, successor="next:9")
     assert decode(ID, CLOSED[:29]) == closed_record(ID, b"\xdd\xdd", until=9)
     assert stamp(5) == VALUE[:8]
