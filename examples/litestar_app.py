@@ -19,9 +19,8 @@ from litestar.params import FromPath
 from litestar.response import Stream
 
 from session_mw import AsyncSessionService, current_session, generate_key
-from session_mw.access import login_required, safe_next
+from session_mw.access import AccessRefused, login_required, safe_next
 from session_mw.asgi import SessionMiddleware
-from session_mw.exchange import AccessRefused
 from session_mw.guard import ASGIGuard
 from session_mw.stores.url import store_from_url
 

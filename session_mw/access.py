@@ -21,11 +21,11 @@ from typing import Any, TypeVar, overload
 
 from .core.session import WRAPPED_BY, Session, current_session
 from .errors import ConfigurationError, SessionStateError
-from .exchange import Answer
+from .exchange import AccessRefused, Answer
 from .refusal import CHECK, LOGIN, STALE, Fault, LoginPage, check_login_page, refusal, safe_next
 from .settings import is_async
 
-__all__ = ["Check", "Policy", "login_required", "requires", "safe_next"]
+__all__ = ["AccessRefused", "Check", "Policy", "login_required", "requires", "safe_next"]
 
 View = TypeVar("View", bound=Callable[..., Any])
 Check = Callable[[Session], bool | Awaitable[bool]]

@@ -132,6 +132,8 @@ class SessionMiddleware:
             failed = False
         finally:
             release_session(bound)
+            if scope.get("session") is not session:
+                layer.notice_replaced(scope.get("session"))
             if failed or not layer.finished(session):
                 await layer.finish(session, failed=failed)
                 session._source = None  # no cycle between scope and session

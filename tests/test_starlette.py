@@ -26,9 +26,8 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from session_mw import CookieManager, Session, asgi, current_session
-from session_mw.access import login_required
+from session_mw.access import AccessRefused, login_required
 from session_mw.errors import ConfigurationError, SessionClosedError, SessionStateError
-from session_mw.exchange import AccessRefused
 from session_mw.starlette import SessionBackend, SessionMiddleware, SessionUser, session_of
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import Clock, FaultyStore

@@ -245,6 +245,7 @@ def current_session() -> Session:
         session = watcher(session)
     if session is None:
         raise SessionStateError(
-            f"no session here: current_session() works while a request is handled, in an app with the line\n{WRAPPED_BY}"
+            "no session here: current_session() works while a request is handled, in an app with the line\n"
+            f"{WRAPPED_BY}"
         )
     return session
