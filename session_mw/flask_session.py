@@ -222,7 +222,6 @@ class FlaskLayer(SessionLayer):
             session._wrote = True
         session._forced = False
         self.started(session)
-        session._doze()
         if state.events:
             self.events.tell(state)
 

@@ -310,10 +310,11 @@ class SessionLayer:
         return False
 
     def started(self, session: Session) -> None:
-        """The response start has been committed and leaves now."""
+        """The response start has been committed and leaves now; from here on it is known who touches the session."""
         state = session._state
         if state is not None and state.phase == OPEN:
             state.phase = STARTED
+        session.__class__ = session._dormant
 
     def fail(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """The app raised before its response started: carry out the endings it asked for, and nothing else."""
