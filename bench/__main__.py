@@ -23,7 +23,9 @@ FULL = {"rounds": 21, "batch_ms": 20.0, "limit": 270.0}
 QUICK = {"rounds": 7, "batch_ms": 8.0, "limit": 32.0}
 
 
-def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
+def names_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """An argument that names some of *known*, joined by commas."""
+
     def names(text: str) -> list[str]:
         chosen = text.split(",")
         if unknown := [name for name in chosen if name not in known]:
@@ -39,8 +41,8 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help=f"at most so many rounds (default {FULL['rounds']})")
     parser.add_argument("--batch-ms", type=float, help="CPU ms of a cell in a round (default 20)")
-    parser.add_argument("--only", type=_names(GROUPS), default=list(GROUPS), help="of ours,floor,peers")
-    parser.add_argument("--scenario", type=_names(SCENARIOS), default=list(SCENARIOS), help="such as S2,S3,login")
+    parser.add_argument("--only", type=names_of(GROUPS), default=list(GROUPS), help="of ours,floor,peers")
+    parser.add_argument("--scenario", type=names_of(SCENARIOS), default=list(SCENARIOS), help="such as S2,S3,login")
     parser.add_argument(
         "--quick", action="store_true", help="7 rounds of 8 ms, within 40 s; the default takes up to 5 min"
     )
@@ -61,14 +63,15 @@ def main(arguments: list[str] | None = None) -> int:
         rounds=int(asked.rounds or size["rounds"]),
         batch_ms=asked.batch_ms or size["batch_ms"],
         limit=size["limit"],
-        progress=_progress,
+        progress=progress,
     )
     print(table(run))
     asked.json.write_text(json.dumps(as_json(run), indent=1) + "\n", encoding="utf-8")
     return _status(run) if asked.check else 0
 
 
-def _progress(text: str) -> None:
+def progress(text: str) -> None:
+    """Tell a person who waits."""
     if sys.stderr.isatty():
         print(f"\r{text}\033[K\r", end="", file=sys.stderr, flush=True)
 

@@ -36,7 +36,7 @@ class UnprovenError(Exception):
 
 @dataclass
 class Cell:
-    """One subject in one column. ``samples`` are µs per request, one a round."""
+    """One subject in one column. ``samples`` are µs per request, one a round; ``floor`` is what it is compared with."""
 
     subject: Subject
     column: str
@@ -108,10 +108,12 @@ def groups(
     columns: Iterable[str],
     *,
     frames: Mapping[str, Builder] = MappingProxyType({}),
+    against: str = "floor",
 ) -> list[list[Cell]]:
     """The cells of the *chosen* subjects, in groups of one column, protocol and kind with their bare apps.
 
-    *frames*: builders of bare apps beside those of ``subjects`` and ``peers``.
+    *frames*: builders of bare apps beside those of ``subjects`` and ``peers``. *against*: the group of the subject
+    that the others beside it are compared with.
     """
     builders = {**subjects.FRAMES, **peers.FRAMES, **frames}
     needed = dict.fromkeys(subject.frame for subject in chosen)
@@ -124,9 +126,9 @@ def groups(
             subject
             for subject in chosen
             if (subject.protocol, subject.kind) == kind
-            and (column in subject.scenarios or (scenario.floor and subject.group == "floor"))
+            and (column in subject.scenarios or (scenario.floor and subject.group == against))
         ]
-        members.sort(key=lambda subject: subject.group != "floor")
+        members.sort(key=lambda subject: subject.group != against)
         bare = {
             frame: Cell(bare_subjects[frame], column, scenario)
             for frame in dict.fromkeys(subject.frame for subject in members)
@@ -134,7 +136,7 @@ def groups(
         floor = None
         cells = list(bare.values())
         for subject in members:
-            if subject.group == "floor":
+            if subject.group == against:
                 own = SCENARIOS[scenario.floor] if scenario.floor else scenario
                 cell = floor = Cell(subject, column, own, bare[subject.frame])
             else:
@@ -237,14 +239,18 @@ def measure(
     batch_ms: float,
     limit: float,
     frames: Mapping[str, Builder] = MappingProxyType({}),
+    against: str = "floor",
     progress: Callable[[str], None] = lambda text: None,
 ) -> Run:
-    """Measure in *rounds*, or in as many as fit into *limit* seconds (at least one); *batch_ms* a cell and round."""
+    """Measure in *rounds*, or in as many as fit into *limit* seconds (at least one); *batch_ms* a cell and round.
+
+    *frames* and *against* as in ``groups``.
+    """
     began = time.perf_counter()
     with workshop() as shop:
         chosen, left_out = build(shop, builders)
         grid = []
-        for group in groups(shop, chosen, columns, frames=frames):
+        for group in groups(shop, chosen, columns, frames=frames, against=against):
             refused = [line for cell in group if cell.bare is not None and (line := _refusal(cell))]
             left_out += refused
             grid.append([cell for cell in group if cell.proven])

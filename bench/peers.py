@@ -11,7 +11,7 @@ from .drivers import Asgi, Wsgi
 from .scenarios import PATHS, SCENARIOS, Request, Routes, routes
 from .subjects import Builder, Subject, Workshop, asgi_app, bare_routes
 
-__all__ = ["BUILDERS", "FRAMES"]
+__all__ = ["BUILDERS", "FRAMES", "SECRET", "flask", "flask_app", "flask_cookie", "peer_routes"]
 
 SECRET = "a secret of the bench, long enough for everybody"
 FORTNIGHT = 14 * 24 * 3600
@@ -101,7 +101,8 @@ def litestar_memory(workshop: Workshop) -> Subject:
     return Subject("Litestar, memory", "peer", "litestar", "memory", app, Asgi(workshop.loop))
 
 
-def _flask(handlers: Routes, secret: str | None) -> Any:
+def flask_app(handlers: Routes, secret: str | None) -> Any:
+    """A Flask site with these handlers; without *secret* it has no sessions."""
     from flask import Flask, request, session
 
     app = Flask("bench")
@@ -116,12 +117,12 @@ def _flask(handlers: Routes, secret: str | None) -> Any:
 
 
 def flask(workshop: Workshop) -> Subject:
-    app = _flask(bare_routes(), None)
+    app = flask_app(bare_routes(), None)
     return Subject("bare Flask", "bare", "flask", "none", app, Wsgi(), tuple(SCENARIOS))
 
 
 def flask_cookie(workshop: Workshop) -> Subject:
-    return Subject("Flask, signed cookie", "peer", "flask", "cookie", _flask(peer_routes(), SECRET), Wsgi())
+    return Subject("Flask, signed cookie", "peer", "flask", "cookie", flask_app(peer_routes(), SECRET), Wsgi())
 
 
 FRAMES: dict[str, Builder] = {"litestar": litestar, "flask": flask}

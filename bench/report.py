@@ -12,9 +12,12 @@ from .budgets import Pace, judge, pace
 from .harness import Cell, Run
 from .scenarios import SCENARIOS
 
-__all__ = ["as_json", "missed", "table"]
+__all__ = ["as_json", "grid_lines", "missed", "table", "versions"]
 
-PACKAGES = ("session_mw", "msgspec", "cryptography", "starlette", "starsessions", "litestar", "flask", "werkzeug")
+PACKAGES = (
+    *("session_mw", "msgspec", "cryptography", "starlette", "starsessions", "litestar", "flask", "werkzeug"),
+    *("django", "redis"),
+)
 
 
 def table(run: Run) -> str:
@@ -28,11 +31,6 @@ def table(run: Run) -> str:
                 rows.setdefault(cell.subject.name, {})[cell.column] = _text(cell, speed)
     grid = [["CPU µs over the bare app", *columns]]
     grid += [[name, *(cells.get(column, "") for column in columns)] for name, cells in rows.items()]
-    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-    lines = [
-        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in grid
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     legend = [f"{name}: {SCENARIOS[name].meaning}" for name in columns]
     notes = [
         f"Python {platform.python_version()}, {run.rounds} rounds of {run.batch_ms:g} ms a cell, {run.seconds:.0f} s"
@@ -41,7 +39,16 @@ def table(run: Run) -> str:
         *(f"left out: {line}" for line in run.left_out),
         *(f"over budget: {line}" for line in missed(run)),
     ]
-    return "\n".join([*lines, "", *notes])
+    return "\n".join([*grid_lines(grid), "", *notes])
+
+
+def grid_lines(grid: list[list[str]]) -> list[str]:
+    """A Markdown table of *grid*, whose first row is its head."""
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    lines = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in grid
+    ]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
 def _text(cell: Cell, speed: Pace | None) -> str:
@@ -70,7 +77,7 @@ def as_json(run: Run) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
-        "versions": _versions(),
+        "versions": versions(),
         "rounds": run.rounds,
         "batch_ms": run.batch_ms,
         "seconds": round(run.seconds, 1),
@@ -99,7 +106,8 @@ def _cell(cell: Cell, speed: Pace | None) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What is installed of the packages that the bench runs."""
     found: dict[str, str] = {}
     for name in PACKAGES:
         try:

@@ -1,11 +1,10 @@
-"""A small Django site on session_mw, in one file: a cart, logins, a second login for the bank, a page of devices.
+"""A small shop in Django, a whole site in one file: a cart for everybody, an account for who is logged in.
 
     gunicorn examples.django_app:application
-    python examples/django_app.py runserver
 
-Users ``ada`` and ``eve`` (password ``secret``) are made at the start. EXAMPLE_STORE names the store of sessions, else
-``sqlite:///example-sessions.db``; EXAMPLE_USERS the file of users, else ``example-users.db``. Everything answers in
-JSON; POST wants Django's CSRF token, which ``GET /`` sets.
+Look at http://127.0.0.1:8000; ``python examples/django_app.py`` is its manage.py. EXAMPLE_STORE names the store of
+sessions, else ``sqlite:///example-sessions.db``; EXAMPLE_USERS the file of users, else ``example-users.db``. POST wants
+Django's CSRF token, which ``GET /`` sets.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -36,7 +36,6 @@ settings.configure(
     SESSION_COOKIE_SECURE=False,  # True behind https, and then SESSION_COOKIE_NAME = "__Host-sessionid"
     # What every Django site has:
     SECRET_KEY=os.environ.get("EXAMPLE_SECRET") or os.urandom(32).hex(),
-    PASSWORD_HASHERS=["django.contrib.auth.hashers.ScryptPasswordHasher"],
     ALLOWED_HOSTS=["localhost", "127.0.0.1"],
     ROOT_URLCONF=__name__,
     USE_TZ=True,
@@ -49,55 +48,70 @@ settings.configure(
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
 )
 
-from django.contrib.auth import authenticate, login, logout  # noqa: E402
+from django.contrib.auth import login, logout  # noqa: E402
 from django.core.management import call_command, execute_from_command_line  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
-from django.middleware.csrf import get_token  # noqa: E402
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
 from django.urls import path  # noqa: E402
+from django.views.decorators.csrf import ensure_csrf_cookie  # noqa: E402
 from django.views.decorators.http import require_POST  # noqa: E402
 
 from session_mw import SessionService, current_session  # noqa: E402
-from session_mw.access import login_required  # noqa: E402
+from session_mw.access import login_required, safe_next  # noqa: E402
 
 application = get_wsgi_application()
+
+from django.contrib.auth.models import User  # noqa: E402
 
 from session_mw.django import session_config  # noqa: E402
 
 Request = Any  # an HttpRequest whose ``session`` is ours
+PAGE = Path(__file__).with_name("shop.html")
 
 
-def home(request: Request) -> HttpResponse:
-    """Who is here, and what is in the cart."""
-    get_token(request)
-    return JsonResponse({"user": request.user.get_username(), "cart": request.session.get("cart", {})})
+@ensure_csrf_cookie
+def page(request: Request) -> FileResponse:
+    return FileResponse(PAGE.open("rb"))
+
+
+def whoami(request: Request) -> HttpResponse:
+    return JsonResponse({"user": request.user.get_username() or None, "session": request.session.session_id})
+
+
+def login_page(request: Request) -> HttpResponse:
+    return JsonResponse({"log in with": "POST /login/NAME", "next": safe_next(request.GET.get("next"))})
 
 
 @require_POST
-def log_in(request: Request) -> HttpResponse:
+def log_in(request: Request, name: str) -> HttpResponse:
     """Django's own login: the session gets a new key, and its owner."""
-    user = authenticate(request, username=request.POST.get("name"), password=request.POST.get("password"))
-    if user is None:
-        return JsonResponse({"error": "no such user, or another password"}, status=403)
+    user, _ = User.objects.get_or_create(username=name)  # yours would authenticate() here, with a password
     login(request, user)
-    return JsonResponse({"user": user.get_username()})
+    return whoami(request)
 
 
 @require_POST
 def log_out(request: Request) -> HttpResponse:
-    """Django's own logout: the session ends at once."""
+    """Django's own logout: the session ends at once, with the logins of all its storages."""
+    online = request.user.is_authenticated
     logout(request)
-    if "fail" in request.POST:
-        raise RuntimeError("something failed after the logout, which stays one")
-    return JsonResponse({"user": ""})
+    return JsonResponse({"was online": online})
+
+
+def cart(request: Request) -> HttpResponse:
+    return JsonResponse(request.session.get("cart", {}))
 
 
 @require_POST
-def add(request: Request) -> HttpResponse:
-    """A change deep inside; nobody has to say ``session.modified = True``."""
-    cart = request.session.setdefault("cart", {"items": []})
-    cart["items"].append(request.POST.get("item", ""))
-    return JsonResponse(cart)
+def add(request: Request, thing: str) -> HttpResponse:
+    things = request.session.setdefault("cart", {})
+    things[thing] = things.get(thing, 0) + 1  # nested, and seen: nobody has to say ``session.modified = True``
+    return JsonResponse(things)
+
+
+@login_required(redirect_to="/login")
+def account(request: Request) -> HttpResponse:
+    return JsonResponse({"account": request.user.get_username()})
 
 
 @require_POST
@@ -108,96 +122,77 @@ def regenerate(request: Request) -> HttpResponse:
 
 
 @require_POST
-def expire(request: Request) -> HttpResponse:
-    """A lifetime of its own for this session, in seconds."""
-    request.session.set_expiry(int(request.POST["seconds"]))
-    return JsonResponse({"seconds": request.session.get_expiry_age()})
+def admin_login(request: Request) -> HttpResponse:
+    session = request.session
+    with session.using_storage("admin"):  # a login of its own, in the same session
+        session["mode"] = "careful"
+        session.login()
+    return JsonResponse({"online": [session.online(), session.online("admin")]})
 
 
-@login_required(redirect_to="/")
-def devices(request: Request) -> HttpResponse:
-    """Where this user is logged in; POST ends one of these sessions, or all others."""
-    service = SessionService(session_config())
-    mine = {record.session_id: record for record in service.list_records(request.user.pk)}
-    if request.method == "POST":
-        wanted = request.POST.get("session")
-        if wanted in mine:  # only ever one's own
-            service.destroy_session(wanted)
-        elif wanted == "others":
-            request.session.destroy_others()
-    here = request.session.session_id
-    shown = [
-        {"session": handle, "here": handle == here, "ip": each.login_ip, "agent": each.login_user_agent}
-        for handle, each in mine.items()
-    ]
-    return JsonResponse({"devices": shown})
-
-
-@require_POST
-@login_required
-def open_bank(request: Request) -> HttpResponse:
-    """A second login beside the first, in a storage of its own."""
-    name, key = request.user.get_username(), request.user.pk  # Django's login is in the default storage: ask before
-    with request.session.using_storage("bank"):
-        request.session.login(user_id=key)
-        request.session["account"] = f"account of {name}"
-    return JsonResponse({"bank": "open"})
-
-
-@login_required(storage="bank")
-def bank(request: HttpRequest) -> HttpResponse:
+@login_required(storage="admin", fresh=300)
+def admin(request: HttpRequest) -> HttpResponse:
     """Only for who is logged in there; ``current_session()`` is ``request.session``."""
-    return JsonResponse({"account": current_session().get_from("bank", "account")})
+    return JsonResponse({"mode": current_session().get_from("admin", "mode")})
+
+
+@login_required
+def devices(request: Request) -> HttpResponse:
+    records = SessionService(session_config()).list_records(request.user.pk)
+    return JsonResponse({"devices": [{"id": each.session_id, "browser": each.login_user_agent} for each in records]})
 
 
 @require_POST
 @login_required
-def close_bank(request: Request) -> HttpResponse:
-    """The second login ends, the first stays."""
-    with request.session.using_storage("bank"):
-        request.session.logout(clear_data=True)
-    return JsonResponse({"bank": "closed"})
+def end_others(request: Request) -> HttpResponse:
+    request.session.destroy_others()
+    return JsonResponse({"ended": True})
 
 
-def stream(request: Request) -> StreamingHttpResponse:
+def export(request: Request) -> StreamingHttpResponse:
     """A change after the response has started has to be saved by hand: Django saved before."""
     session = request.session
+    session.setdefault("exports", 0)
 
-    def lines() -> Iterator[bytes]:
-        yield b"begun\n"
-        session.setdefault("cart", {"items": []})["items"].append("late")
+    def lines() -> Iterator[str]:
+        for thing in session.get("cart", {}):
+            yield f"{thing}\n"
+        session["exports"] += 1
         session.save()
-        yield b"done\n"
 
     return StreamingHttpResponse(lines(), content_type="text/plain")
 
 
+def exports(request: Request) -> HttpResponse:
+    return JsonResponse({"exports": request.session.get("exports")})
+
+
+@require_POST
+def leave_badly(request: Request) -> HttpResponse:
+    logout(request)
+    raise RuntimeError("after the logout; an error never undoes it")
+
+
 urlpatterns = [
-    path("", home),
-    path("login", log_in),
+    path("", page),
+    path("whoami", whoami),
+    path("login", login_page),
+    path("login/<name>", log_in),
     path("logout", log_out),
-    path("add", add),
+    path("cart", cart),
+    path("cart/<thing>", add),
+    path("account", account),
     path("regenerate", regenerate),
-    path("expire", expire),
+    path("admin", admin),
+    path("admin/login", admin_login),
     path("devices", devices),
-    path("bank", bank),
-    path("bank/open", open_bank),
-    path("bank/close", close_bank),
-    path("stream", stream),
+    path("devices/end-others", end_others),
+    path("export", export),
+    path("exports", exports),
+    path("leave-badly", leave_badly),
 ]
 
-
-def prepare() -> None:
-    """Tables and users, once."""
-    from django.contrib.auth.models import User
-
-    call_command("migrate", verbosity=0)
-    for name in ("ada", "eve"):
-        if not User.objects.filter(username=name).exists():
-            User.objects.create_user(name, password="secret")  # noqa: S106 - an example
-
-
-prepare()
+call_command("migrate", verbosity=0)  # the tables of users, made where there are none
 
 if __name__ == "__main__":
     execute_from_command_line(sys.argv)

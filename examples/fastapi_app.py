@@ -1,25 +1,29 @@
 """A small shop in FastAPI: a cart for everybody, an account for who is logged in, the devices one is logged in on.
 
-    uvicorn examples.fastapi_app:app            # and look at http://127.0.0.1:8000/docs
+    uvicorn examples.fastapi_app:app
 
-EXAMPLE_STORE names a store, such as ``sqlite:///example.db``. Without it sessions are sealed into the cookie, under
-EXAMPLE_SECRET or, without that either, a secret that ends with the process.
+Look at http://127.0.0.1:8000, and at its ``/docs``. EXAMPLE_STORE names a store, such as ``sqlite:///example.db``.
+Without it sessions are sealed into the cookie, under EXAMPLE_SECRET or, without that either, a secret that ends with
+the process.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, WebSocket
-from fastapi.responses import StreamingResponse
+from fastapi.responses import FileResponse, StreamingResponse
 
 from session_mw import AsyncSessionService, Session, generate_key
 from session_mw.access import safe_next
 from session_mw.fastapi import CurrentSession, OnlineSession, SessionCookie
 from session_mw.starlette import SessionMiddleware
 from session_mw.stores.url import store_from_url
+
+PAGE = Path(__file__).with_name("shop.html")
 
 url = os.environ.get("EXAMPLE_STORE")
 store = store_from_url(url) if url else None
@@ -35,6 +39,10 @@ def create_app(**settings: Any) -> FastAPI:
     app = FastAPI(title="A small shop")
     secret = os.environ.get("EXAMPLE_SECRET") or generate_key()
     app.add_middleware(SessionMiddleware, secret_key=secret, store=store, **settings)
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(PAGE)
 
     @app.get("/whoami")
     def whoami(session: CurrentSession) -> dict[str, str | None]:

@@ -2,37 +2,48 @@
 
     gunicorn examples.flask_app:app
 
-EXAMPLE_STORE names a store, such as ``sqlite:///example.db``. Without it sessions are sealed into the cookie, under
-EXAMPLE_SECRET or, without that either, a secret that ends with the process.
+Look at http://127.0.0.1:8000. EXAMPLE_STORE names a store, such as ``sqlite:///example.db``. Without it sessions are
+sealed into the cookie, under EXAMPLE_SECRET or, without that either, a secret that ends with the process.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, stream_with_context
+from flask import Flask, Response, request, send_file, stream_with_context
 
 from session_mw import generate_key
-from session_mw.access import login_required
+from session_mw.access import login_required, safe_next
 from session_mw.flask import SessionMW, session
 
+PAGE = Path(__file__).with_name("shop.html")
+
 sessions = SessionMW()
-store = os.environ.get("EXAMPLE_STORE")
+store = os.environ.get("EXAMPLE_STORE") or None
 
 
-def create_app() -> Flask:
-    """The app, with its sessions."""
+def create_app(**settings: Any) -> Flask:
+    """The app, with its sessions; *settings* as in ``SESSION_MW``."""
     app = Flask(__name__)
     app.config["SECRET_KEY"] = os.environ.get("EXAMPLE_SECRET") or generate_key()
     # DEVELOPMENT is for plain http and short keys: leave it out behind https.
-    app.config["SESSION_MW"] = {"store": store, "profile": "DEVELOPMENT"}
+    app.config["SESSION_MW"] = {"store": store, "profile": "DEVELOPMENT", **settings}
     sessions.init_app(app)
+
+    @app.get("/")
+    def page() -> Response:
+        return send_file(PAGE)
 
     @app.get("/whoami")
     def whoami() -> dict[str, Any]:
         return {"user": session.user_id, "session": session.session_id}
+
+    @app.get("/login")
+    def login_page() -> dict[str, Any]:
+        return {"log in with": "POST /login/NAME", "next": safe_next(request.args.get("next"))}
 
     @app.post("/login/<name>")
     def log_in(name: str) -> dict[str, Any]:
@@ -54,7 +65,7 @@ def create_app() -> Flask:
         return things
 
     @app.get("/account")
-    @login_required
+    @login_required(redirect_to="/login")
     def account() -> dict[str, Any]:
         return {"account": session.user_id}
 
@@ -70,7 +81,7 @@ def create_app() -> Flask:
         return {"online": [session.online(), session.online("admin")]}
 
     @app.get("/admin")
-    @login_required(storage="admin")
+    @login_required(storage="admin", fresh=300)
     def admin() -> dict[str, Any]:
         return {"mode": session.get_from("admin", "mode")}
 

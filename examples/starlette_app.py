@@ -2,21 +2,22 @@
 
     uvicorn examples.starlette_app:app
 
-EXAMPLE_STORE names a store, such as ``sqlite:///example.db``. Without it sessions are sealed into the cookie, under
-EXAMPLE_SECRET or, without that either, a secret that ends with the process.
+Look at http://127.0.0.1:8000. EXAMPLE_STORE names a store, such as ``sqlite:///example.db``. Without it sessions are
+sealed into the cookie, under EXAMPLE_SECRET or, without that either, a secret that ends with the process.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -25,9 +26,15 @@ from session_mw.access import login_required, safe_next
 from session_mw.starlette import SessionBackend, SessionMiddleware, session_of
 from session_mw.stores.url import store_from_url
 
+PAGE = Path(__file__).with_name("shop.html")
+
 url = os.environ.get("EXAMPLE_STORE")
 store = store_from_url(url) if url else None
 devices_of = AsyncSessionService(store=store) if store else None
+
+
+async def page(request: Request) -> Response:
+    return FileResponse(PAGE)
 
 
 async def whoami(request: Request) -> Response:
@@ -130,6 +137,7 @@ async def chat(websocket: WebSocket) -> None:
 def create_app(**settings: Any) -> Starlette:
     """The app, with its sessions; *settings* as for ``SessionMiddleware``."""
     routes = [
+        Route("/", page),
         Route("/whoami", whoami),
         Route("/login", login_page),
         Route("/login/{name}", log_in, methods=["POST"]),

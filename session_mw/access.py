@@ -19,23 +19,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
-from .core.session import Session, current_session
+from .core.session import WRAPPED_BY, Session, current_session
 from .errors import ConfigurationError, SessionStateError
-from .exchange import Answer
+from .exchange import AccessRefused, Answer
 from .refusal import CHECK, LOGIN, STALE, Fault, LoginPage, check_login_page, refusal, safe_next
 from .settings import is_async
 
-__all__ = ["Check", "Policy", "login_required", "requires", "safe_next"]
+__all__ = ["AccessRefused", "Check", "Policy", "login_required", "requires", "safe_next"]
 
 View = TypeVar("View", bound=Callable[..., Any])
 Check = Callable[[Session], bool | Awaitable[bool]]
 """Whether a logged-in session may go on; a coroutine function only where the view is one."""
 
-_MISSING = """the guard finds no session in this request; add the line, around the guarded app:
-    app = SessionMiddleware(app, secret_key=os.environ["SECRET"])               # session_mw.asgi, session_mw.wsgi
-    app.add_middleware(SessionMiddleware, secret_key=os.environ["SECRET"])      # session_mw.starlette
-    SessionMW(app)                                                              # session_mw.flask
-    MIDDLEWARE = ["session_mw.django.StoreErrorMiddleware", …]                  # above Django's SessionMiddleware"""
+_MISSING = f"the guard finds no session in this request; add the line, around the guarded app:\n{WRAPPED_BY}"
 
 _ENTRANCES = ("__call__", "dispatch_request", "dispatch")
 _BEGINS_REQUEST = "on_"  # Falcon's responders: on_get, on_post, …

@@ -132,6 +132,8 @@ class SessionMiddleware:
             failed = False
         finally:
             release_session(bound)
+            if scope.get("session") is not session:
+                layer.notice_replaced(scope.get("session"))
             if failed or not layer.finished(session):
                 await layer.finish(session, failed=failed)
                 session._source = None  # no cycle between scope and session
@@ -212,31 +214,31 @@ class _Response:
             return self._send(message) if self.stage == _STARTED else _nothing()
         if message["type"] != "http.response.start":
             return self._send(message)
-        session = self._session
+        session, layer = self._session, self._layer
         if session._state is None:  # the cheap question first
             session._started = True
-        elif self._layer.concerns(session):
+        elif layer.concerns(session):
             try:
-                verdict = self._commit(session)
+                verdict = layer.commit(session) if self.stage == _WAITING else self._commit_again()
                 if not isinstance(verdict, Verdict):
                     return self._wait_and_start(message, verdict)
                 message = self._answer(message, verdict)
             except StoreError as error:
                 return self.refuse(error, session._source)
+            except Exception:
+                self.stage = _FAILED
+                raise
         self.stage = _STARTED
         return self._send(message)
 
-    def _commit(self, session: Session) -> Verdict | Awaitable[Verdict]:
+    def _commit_again(self) -> Verdict | Awaitable[Verdict]:
         """The error page that an app sends for what we raised goes out without the session's changes."""
         try:
-            return self._layer.commit(session)
+            return self._layer.commit(self._session)
         except StoreError:
             raise
         except Exception:
-            if self.stage == _WAITING:
-                self.stage = _FAILED
-                raise
-            return self._layer.give_up(session)
+            return self._layer.give_up(self._session)
 
     async def _wait_and_start(self, message: Message, waited: Awaitable[Verdict]) -> None:
         try:
@@ -251,7 +253,6 @@ class _Response:
         session, layer = self._session, self._layer
         cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict, session._cookies)
         layer.started(session)
-        session._doze()
         return {**message, "headers": ASGI_HEADERS.applied(message.get("headers", ()), cookies)}
 
     async def refuse(self, error: StoreError, scope: Scope) -> None:

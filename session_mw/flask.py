@@ -16,7 +16,7 @@ from flask.sessions import SessionInterface as FlaskInterface
 from .config import SessionConfig
 from .errors import ConfigurationError, StoreError
 from .flask_session import FlaskLayer, NullSession, Session, null_layer, request_ended, request_raised
-from .flask_settings import CONFIG_KEY, Given, flask_config
+from .flask_settings import CONFIG_KEY, COOKIE_METHODS, Given, flask_config, kept, spelt
 from .layer import check_single
 from .service import SessionService
 from .wsgi import ENVIRON_KEY
@@ -32,7 +32,7 @@ _VARIANTS = 8  # settings of one app kept ready at once
 class _Variant(NamedTuple):
     """An app's settings, and the layer they built; ``None``: there is nowhere to keep a session."""
 
-    given: Given
+    said: tuple[Any, ...]
     layer: FlaskLayer | None
 
 
@@ -48,6 +48,8 @@ class SessionInterface(FlaskInterface):
     def __init__(self) -> None:
         self._variants: WeakKeyDictionary[Flask, list[_Variant]] = WeakKeyDictionary()
         self._lock = threading.Lock()
+        own = type(self)
+        self._overrides = any(getattr(own, name) is not getattr(FlaskInterface, name) for name in COOKIE_METHODS)
 
     def open_session(self, app: Flask, request: Request) -> Session | None:
         """A session that fills when somebody looks; ``None`` without a key and without a store.
@@ -99,29 +101,30 @@ class SessionInterface(FlaskInterface):
         return SessionService(layer.config.replace(store=layer.home.store, save_path=None, migrate_from=None))
 
     def _layer(self, app: Flask) -> FlaskLayer | None:
-        given = Given.of(self, app)
+        said = Given.of(self, app) if self._overrides else spelt(app.config)
         for variant in self._variants.get(app, ()):
-            if variant.given == given:
+            if variant.said == said:
                 return variant.layer
         with self._lock:
             variants = self._variants.get(app, [])
             for variant in variants:
-                if variant.given == given:
+                if variant.said == said:
                     return variant.layer
-            variant = self._build(app, given.kept(), variants)
+            variant = _Variant(kept(said), self._build(app, variants))
             self._variants[app] = [variant, *variants][:_VARIANTS]
         return variant.layer
 
-    def _build(self, app: Flask, given: Given, others: list[_Variant]) -> _Variant:
+    def _build(self, app: Flask, others: list[_Variant]) -> FlaskLayer | None:
         stray = next((name for name in app.config if name.startswith(f"{CONFIG_KEY}_")), None)
         if stray is not None:
             inside = stray.removeprefix(f"{CONFIG_KEY}_").lower()
             raise ConfigurationError(
                 f'nobody reads app.config["{stray}"]; it goes into app.config["{CONFIG_KEY}"] as "{inside}"'
             )
+        given = Given.of(self, app)
         config = flask_config(given)
         if config is None:
-            return _Variant(given, None)
+            return None
         flask.got_request_exception.connect(request_raised, app)
         flask.request_tearing_down.connect(request_ended, app)
         layers = [other.layer for other in others if other.layer is not None]
@@ -129,7 +132,7 @@ class SessionInterface(FlaskInterface):
         manager: Any = None if shared is None else shared.home.manager
         if manager is not None:
             manager = type(manager)(manager.consults) if manager.consults is not None else None
-        return _Variant(given, FlaskLayer(config, manager, given))
+        return FlaskLayer(config, manager, given)
 
 
 class SessionMW:
@@ -144,7 +147,9 @@ class SessionMW:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Put our Session in the place of Flask's, for *app*."""
+        """Put our Session in the place of Flask's, for *app*. Raises ``ConfigurationError`` where another did."""
+        if app.extensions.get("session_mw", self) is not self:
+            raise ConfigurationError("SessionMW is installed in this app already; take one SessionMW(app) out")
         app.session_interface = self.interface
         app.extensions["session_mw"] = self
 

@@ -188,11 +188,11 @@ class FlaskLayer(SessionLayer):
             return
         if session.accessed:
             verdict = session._verdict
-            cookies = () if verdict is None else tuple(self.set_cookies(source, verdict))
-            kept = [item for item in response.headers if item[1] not in session._sent or item[0] != "Set-Cookie"]
-            headers = WSGI_HEADERS.applied(kept, cookies)
-            response.headers.clear()
-            response.headers.extend(headers)
+            cookies = () if verdict is None else tuple(self.set_cookies(source, verdict, session._cookies))
+            headers: Any = response.headers
+            if session._sent:
+                headers[:] = [item for item in headers if item[1] not in session._sent or item[0] != "Set-Cookie"]
+            headers[:] = WSGI_HEADERS.applied(headers, cookies)
             session._sent = cookies
         session._streams = response.is_streamed and not response.direct_passthrough  # that one is not told of its end
         if session._streams:

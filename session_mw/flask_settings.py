@@ -2,7 +2,7 @@
 
 Decided here: what Flask's settings mean to us, and which gives way.
 
-* Flask's defaults Secure=False and SameSite=None mean ``"auto"`` and ``lax``
+* Flask's defaults Secure=False and SameSite=None mean ``"auto"`` (true where our settings need it) and ``lax``
 * ``PERMANENT_SESSION_LIFETIME`` is the idle timeout and raises the absolute one, unless our settings name them
 * ``SECRET_KEY`` and its fallbacks seal where sessions need a key; in debug and testing a weak one will do
 * a cookie setting given in both spellings, differently, is refused
@@ -13,19 +13,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .config import SessionConfig
 from .errors import ConfigurationError
 from .profiles import Profile
 from .settings import KINDS, Settings, collect
-from .takeover import framework_keys, framework_lifetime
+from .takeover import framework_keys, framework_lifetime, insists_on_secure
 
 if TYPE_CHECKING:
     from flask import Flask
     from flask.sessions import SessionInterface
 
-__all__ = ["CONFIG_KEY", "Given", "flask_config", "permanent_limit"]
+__all__ = ["CONFIG_KEY", "COOKIE_METHODS", "Given", "flask_config", "kept", "permanent_limit", "spelt"]
 
 CONFIG_KEY = "SESSION_MW"
 
@@ -39,6 +40,15 @@ _SPELT = {  # ours: Flask's
     "partitioned": "SESSION_COOKIE_PARTITIONED",
     "idle_timeout": "PERMANENT_SESSION_LIFETIME",
 }
+_named = itemgetter(
+    *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "APPLICATION_ROOT", "SESSION_REFRESH_EACH_REQUEST", "DEBUG", "TESTING"),
+    *_SPELT.values(),
+)
+COOKIE_METHODS = tuple(
+    f"get_cookie_{word}" for word in ("name", "domain", "path", "httponly", "secure", "samesite", "partitioned")
+)
+"""What a subclass of Flask's interface may override; each reads ``app.config`` otherwise."""
+
 _FLASK_NAME = "session"  # Flask's defaults
 _FLASK_LIFETIME = timedelta(days=31)
 
@@ -48,8 +58,18 @@ _REMEDIES = """one of these lines mends it:
     app.config["SESSION_MW"] = {"profile": "DEVELOPMENT"}             # on your own machine only"""
 
 
-class Given(NamedTuple):
+def spelt(config: Mapping[str, Any]) -> tuple[Any, ...]:
     """All that a site's settings depend on, as it stands in ``app.config`` now; equal means nothing changed."""
+    return (*_named(config), config.get(CONFIG_KEY))
+
+
+def kept(said: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A copy that later changes in place do not reach."""
+    return tuple(map(_copied, said))
+
+
+class Given(NamedTuple):
+    """The same, understood: ``COOKIE_METHODS`` called, for a subclass may say something else in each request."""
 
     secret_key: Any
     fallbacks: Any
@@ -84,10 +104,6 @@ class Given(NamedTuple):
             config["DEBUG"] or config["TESTING"],
             config.get(CONFIG_KEY),
         )
-
-    def kept(self) -> Given:
-        """A copy that later changes in place do not reach."""
-        return self._replace(ours=_copied(self.ours), fallbacks=_copied(self.fallbacks))
 
 
 def flask_config(given: Given) -> SessionConfig | None:
@@ -141,7 +157,7 @@ def _cookie(given: Given, ours: Mapping[str, Any]) -> dict[str, Any]:
         "cookie_domain": (given.domain or None, bool(given.domain)),
         "cookie_path": (given.path or "/", given.path not in (None, "/")),
         "cookie_httponly": (given.httponly, given.httponly is not True),
-        "cookie_secure": (True if given.secure else "auto", bool(given.secure)),
+        "cookie_secure": (bool(given.secure or insists_on_secure(ours)) or "auto", bool(given.secure)),
         "same_site": (given.same_site or "lax", bool(given.same_site)),
         "partitioned": (given.partitioned, bool(given.partitioned)),
     }

@@ -69,6 +69,7 @@ class SessionLayer:
         self.user_agent = self.exchange.user_agent
         self.set_cookies = self.exchange.set_cookies
         self.ready = False
+        self._noticed = False
         self.home = self.home_for(manager if manager is not None else build_manager(config))
 
     def home_for(self, place: Any) -> Home:
@@ -336,10 +337,11 @@ class SessionLayer:
         return False
 
     def started(self, session: Session) -> None:
-        """The response start has been committed and leaves now."""
+        """The response start has been committed and leaves now; from here on it is known who touches the session."""
         state = session._state
         if state is not None and state.phase == OPEN:
             state.phase = STARTED
+        session.__class__ = session._dormant
 
     def fail(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """The app raised before its response started: carry out the endings it asked for, and nothing else."""
@@ -445,6 +447,17 @@ class SessionLayer:
         Here nobody does: raises ``AccessRefused``, which the middleware catches.
         """
         raise AccessRefused(answer)
+
+    def notice_replaced(self, by: object) -> None:
+        """Say, once, that something inside put *by*, no session of ours, where the app finds its session."""
+        if isinstance(by, Session) or self._noticed:  # an inner middleware of ours shadows this one
+            return
+        self._noticed = True
+        logger.warning(
+            "session_mw: something inside the middleware replaced scope['session'] by a %s, and what it keeps, ends or "
+            "clears is not our session; take the framework's own session middleware out",
+            type(by).__name__,
+        )
 
     def require_store(self, session: Session) -> None:
         """Raises ``ConfigurationError`` for a client-kept session without ``revocation``."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, cast
 
-import msgspec
 from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser
 from starlette.datastructures import Secret
 from starlette.requests import HTTPConnection
@@ -23,7 +22,7 @@ from .layer import SessionLayer
 from .managers import Action, Manager, Verdict
 from .profiles import Profile
 from .settings import Settings
-from .takeover import framework_keys, framework_lifetime
+from .takeover import framework_keys, framework_lifetime, insists_on_secure
 
 __all__ = ["SessionBackend", "SessionMiddleware", "SessionUser", "StarletteSession", "session_of"]
 
@@ -50,10 +49,12 @@ class StarletteSession(Session):
     """What ``request.session`` is: a ``Session`` with the two hooks Starlette's own has."""
 
     __slots__ = ()
+    _layer: _Layer
 
     def mark_accessed(self) -> None:
         """Called by ``request.session``: the session is filled, unless it must be awaited first (``load()``)."""
-        if self._state is not None or not self._layer.must_wait(self):
+        at_once = self._state is not None or (self._layer.answers and self._before is None)
+        if at_once or not self._layer.must_wait(self):
             self._wake()
 
     def mark_modified(self) -> None:
@@ -74,13 +75,19 @@ class _Layer(SessionLayer):
         if "persistent" in self.config.named:
             self._max_age = None  # ours: Max-Age as ``asgi`` sends it, or none
         self.set_cookies = self._set_cookies
+        self.answers = not self.may_wait  # nothing needs to be awaited, unless a request keeps its session elsewhere
 
     def session(self, source: Any) -> Session:
+        if "session" in source and not isinstance(source["session"], Session):
+            raise ConfigurationError(
+                "another SessionMiddleware, not one of session_mw, stands around this one; remove it: they would "
+                "overwrite each other's cookies"
+            )
         return _DORMANT(self, source)
 
     def _set_cookies(self, source: Any, verdict: Verdict, header: str | None = None) -> list[str]:
         if verdict.action is Action.SET and verdict.max_age is None:  # else it has a life of its own: expire_after()
-            verdict = msgspec.structs.replace(verdict, max_age=self._max_age)
+            verdict = Verdict(Action.SET, verdict.value, self._max_age)
         return self.exchange.set_cookies(source, verdict, header)
 
 
@@ -130,16 +137,16 @@ class SessionMiddleware(asgi.SessionMiddleware):
             )
         ours = {name: value for name, value in settings.items() if value is not None}
         profile = Profile.of(ours["profile"]) if "profile" in ours else None
-        needs_secure = same_site == "none" or partitioned or session_cookie.lower().startswith("__")
         starlettes: dict[str, Any] = {
             "cookie_name": session_cookie,
             "cookie_path": path,
             "cookie_domain": domain,
-            "cookie_secure": (True if needs_secure else "auto") if https_only is None else https_only,
             "same_site": same_site,
             "partitioned": partitioned,
             "secret_key": _keys(secret_key, relaxed=profile is not None and profile.relaxed),
         }
+        secure = https_only if https_only is not None else insists_on_secure({**starlettes, **ours}) or "auto"
+        starlettes["cookie_secure"] = secure
         times = {**(profile.times if profile is not None else {}), **ours}
         starlettes |= framework_lifetime(_DEFAULT_MAX_AGE if max_age is None else max(1, max_age), times)
         self.max_age = max_age
@@ -150,14 +157,6 @@ class SessionMiddleware(asgi.SessionMiddleware):
 
     def _layer(self, manager: Manager | None) -> SessionLayer:
         return _Layer(self, manager)
-
-    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        if "session" in scope and not isinstance(scope["session"], Session):
-            raise ConfigurationError(
-                "another SessionMiddleware, not one of session_mw, stands around this one; remove it: they would "
-                "overwrite each other's cookies"
-            )
-        await super().__call__(scope, receive, send)
 
 
 def _keys(given: Any, *, relaxed: bool) -> Any:

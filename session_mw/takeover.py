@@ -15,7 +15,7 @@ from .core.keys import MINIMUM, KeyRing
 from .errors import ConfigurationError
 from .settings import KINDS
 
-__all__ = ["LEAST", "framework_keys", "framework_lifetime"]
+__all__ = ["LEAST", "framework_keys", "framework_lifetime", "insists_on_secure"]
 
 LEAST = 16  # bytes
 logger = logging.getLogger("session_mw")
@@ -56,3 +56,10 @@ def framework_lifetime(seconds: int, named: Mapping[str, Any]) -> dict[str, int]
     if absolute is not None:
         seconds = min(seconds, KINDS["absolute_timeout"].check("absolute_timeout", absolute))
     return {"idle_timeout": seconds}
+
+
+def insists_on_secure(named: Mapping[str, Any]) -> bool:
+    """Whether browsers take a cookie of these settings over https alone (6265bis §4.1.3, §5.7; CHIPS)."""
+    name, same_site = named.get("cookie_name"), named.get("same_site")
+    prefixed = isinstance(name, str) and name.lower().startswith("__")
+    return prefixed or (isinstance(same_site, str) and same_site.lower() == "none") or bool(named.get("partitioned"))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from .core.session import Session, bind_session, release_session
+from .core.state import OPEN, STARTED
 from .errors import StoreError
 from .exchange import AccessRefused, Answer, unavailable
 from .headers import ASGI_HEADERS
@@ -120,7 +121,8 @@ class _Socket:
             left = layer.give_up(session)
             if not isinstance(left, Verdict):
                 await left
-        layer.started(session)
+        if state is not None and state.phase == OPEN:  # else it was given up
+            state.phase = STARTED
 
     async def refuse(self, error: BaseException) -> None:
         """Deny the connection when the store failed before it was answered; raise everything else."""

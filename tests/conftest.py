@@ -12,15 +12,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from servers.ports import unused_port
 
-pytest_plugins = ["servers.mariadb", "servers.memcached", "servers.postgres", "servers.redis", "servers.sql_faces"]
+pytest.register_assert_rewrite("example_story")
+pytest_plugins = [
+    "servers.chromium",
+    "servers.mariadb",
+    "servers.memcached",
+    "servers.postgres",
+    "servers.redis",
+    "servers.sql_faces",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
+BESIDE = Path(sys.executable).parent
 
 
 def in_ci() -> bool:
@@ -134,33 +145,36 @@ class Server:
 StartServer = Callable[..., Server]
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[StartServer]:
-    """Start real servers: ``server(["-m", "uvicorn", "app:app", "--port", "{port}"], cwd=tmp_path)``.
+@contextmanager
+def serving(directory: Path) -> Iterator[StartServer]:
+    """Start real servers: ``start(["-m", "uvicorn", "app:app", "--port", "{port}"], cwd=directory)``.
 
-    The arguments go to this Python; ``{port}`` becomes a free port (or *port*). ``env`` is added to ours, so that
-    coverage follows. Returns when the server accepts connections (within *ready* seconds). All are stopped, by pid,
-    when the test ends, and a leftover in their output fails it.
+    The arguments go to this Python, or to *program*, installed beside it; ``{port}`` becomes a free port (or *port*).
+    ``env`` is added to ours, so that coverage follows. Returns when the server accepts connections (within *ready*
+    seconds). Threads may start several at once. All are stopped, by pid, at the end, and a leftover in their output
+    raises ``AssertionError``.
     """
+    numbers = count()
     started: list[Server] = []
 
     def start(
         arguments: Sequence[str],
         *,
+        program: str = sys.executable,
         port: int | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         ready: float = 20,
     ) -> Server:
         chosen = unused_port() if port is None else port
-        log = tmp_path / f"server-{len(started)}.log"
+        log = directory / f"server-{next(numbers)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, *(argument.replace("{port}", str(chosen)) for argument in arguments)],
+                [BESIDE / program, *(argument.replace("{port}", str(chosen)) for argument in arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                cwd=cwd or tmp_path,
+                cwd=cwd or directory,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
             )
         running = Server(process, chosen, log)
@@ -168,12 +182,20 @@ def server(tmp_path: Path) -> Iterator[StartServer]:
         running.wait_ready(ready)
         return running
 
-    yield start
+    try:
+        yield start
+    finally:
+        complaints = []
+        for running in reversed(started):
+            try:
+                running.stop()
+            except AssertionError as error:
+                complaints.append(str(error))
+        assert not complaints, "\n".join(complaints)
 
-    complaints = []
-    for running in reversed(started):
-        try:
-            running.stop()
-        except AssertionError as error:
-            complaints.append(str(error))
-    assert not complaints, "\n".join(complaints)
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[StartServer]:
+    """``serving`` for one test, in its own directory."""
+    with serving(tmp_path) as start:
+        yield start

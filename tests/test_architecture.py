@@ -80,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flask_session": SHARED | {"takeover", "wsgi"},
     "flask_settings": PURE | {"takeover"},
     "django": SHARED | {"access", "django", "service", "stores.faces", "takeover", "wsgi"},
-    "testing": FLOWS | {"service", "stores", "testing"},
+    "testing": SHARED | {"django", "service", "stores", "testing"},
     "cli": {""},
     "demo": {""},
     "__init__": {""},  # public names only; see test_exports

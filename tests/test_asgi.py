@@ -573,6 +573,23 @@ def test_two_middlewares_with_one_cookie_name_are_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_session_that_is_put_in_our_place_is_told_once(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def clear(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"] = {"theirs": 1}  # as a framework's own session middleware does
+        await handler(lambda session: "ok")(scope, receive, send)
+
+    client = Client(SessionMiddleware(clear, **settings(kind)))
+    client.get()
+    client.get()
+    (record,) = caplog.records
+    assert "replaced scope['session'] by a dict" in record.getMessage()
+    caplog.clear()
+    inner = SessionMiddleware(handler(read), table_index="inner", **settings(kind))
+    Client(SessionMiddleware(inner, **settings(kind))).get()
+    assert not caplog.records  # ours, under another name
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_middlewares_with_two_names_keep_two_sessions(kind: str) -> None:
     def both(session: Session) -> str:
         assert current_session() is session
@@ -624,7 +641,7 @@ def test_current_session_is_the_request_s_and_no_other_s() -> None:
     async def main() -> None:
         client = Client(SessionMiddleware(app, secret_key=SECRET))
         await asyncio.gather(*(client.copy().request() for _ in range(5)))
-        with pytest.raises(SessionStateError, match="wrap the app in SessionMiddleware"):
+        with pytest.raises(SessionStateError, match=r"app = SessionMiddleware\(app, secret_key="):
             current_session()
 
     asyncio.run(main())

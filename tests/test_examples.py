@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from conftest import ROOT, StartServer
+from example_story import KINDS, command
 from test_docs import blocks, check_command, commands, links
 
 README = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
@@ -65,6 +66,11 @@ def test_the_walk_ends_the_same_for_nobody() -> None:
     assert [(a.command, "ada" in a.said, "ada" in b.said) for a, b in differing] == [
         ("curl -b stolen http://127.0.0.1:8000/whoami", False, True)
     ]
+
+
+def test_the_readme_names_every_example_and_its_command() -> None:
+    listed = dict(re.findall(r"\| \[(\w+)_app\.py\]\(\1_app\.py\) \| `(.+)` \|", README))
+    assert listed == {kind.name: command(kind.name) for kind in KINDS}
 
 
 def test_the_readmes_commands_and_links_lead_somewhere() -> None:

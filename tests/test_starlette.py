@@ -26,9 +26,8 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from session_mw import CookieManager, Session, asgi, current_session
-from session_mw.access import login_required
+from session_mw.access import AccessRefused, login_required
 from session_mw.errors import ConfigurationError, SessionClosedError, SessionStateError
-from session_mw.exchange import AccessRefused
 from session_mw.starlette import SessionBackend, SessionMiddleware, SessionUser, session_of
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import Clock, FaultyAsyncStore, FaultyStore
@@ -643,6 +642,22 @@ def test_beside_starlettes_own() -> None:
         TestClient(app).get("/who")
     with pytest.raises(SessionStateError, match="no session of ours"):
         client(more=[original]).get("/who")
+
+
+def test_a_session_kept_elsewhere_for_one_request_may_have_to_be_awaited() -> None:
+    elsewhere = MemoryStore()
+
+    async def moved(request: Request) -> Response:
+        session_of(request).set_store(elsewhere.aio())
+        looked_at = request.session  # fills nothing: that would have to be awaited
+        assert looked_at is session_of(request)
+        await session_of(request).load()
+        looked_at["n"] = looked_at.get("n", 0) + 1
+        return PlainTextResponse(str(looked_at["n"]))
+
+    browser = client(Route("/moved", moved), store=MemoryStore())
+    assert [browser.get("/moved").text for _ in range(2)] == ["1", "2"]
+    assert elsewhere.stats(0).live == 1
 
 
 def test_users_before_sessions() -> None:

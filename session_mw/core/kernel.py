@@ -8,7 +8,6 @@ from typing import Any
 
 from ..errors import SessionClosedError
 from . import tokens
-from .codec import is_flat
 from .layer import Layer
 from .mapping import UNFILLED, LazyDict
 from .state import OPEN, OVER, STARTED, State
@@ -80,17 +79,13 @@ class Kernel(LazyDict):
         self.__class__ = self._awake
         state.accessed = True  # type: ignore[union-attr]
 
-    def _doze(self) -> None:
-        """From here on it will be known whether anybody touches the session again."""
-        self.__class__ = self._dormant
-
     def _publish(self, state: State, data: Mapping[str, Any]) -> State:
         """Hold what was opened, unless another thread was faster; the state that holds now."""
         with _guard:
             if self._state is None:
                 _drop(self)
                 _pour(self, data)
-                state.pristine = is_flat(state.original)
+                state.pristine = state.flat
                 if self._started:
                     state.phase = STARTED
                 self._state = state  # last: whoever sees a state sees the data

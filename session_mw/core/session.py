@@ -24,7 +24,23 @@ from .account import Account
 from .payload import DEFAULT_STORAGE
 from .state import OPEN, OVER
 
-__all__ = ["Session", "SessionStatus", "bind_session", "current_session", "release_session", "watch_current"]
+__all__ = [
+    "WRAPPED_BY",
+    "Session",
+    "SessionStatus",
+    "bind_session",
+    "current_session",
+    "release_session",
+    "watch_current",
+]
+
+
+WRAPPED_BY = """\
+    app = SessionMiddleware(app, secret_key=os.environ["SECRET"])               # session_mw.asgi, session_mw.wsgi
+    app.add_middleware(SessionMiddleware, secret_key=os.environ["SECRET"])      # session_mw.starlette
+    SessionMW(app)                                                              # session_mw.flask
+    MIDDLEWARE = ["session_mw.django.StoreErrorMiddleware", …]                  # above Django's SessionMiddleware"""
+"""What gives an app sessions, for errors that miss it."""
 
 
 class SessionStatus(Enum):
@@ -229,6 +245,7 @@ def current_session() -> Session:
         session = watcher(session)
     if session is None:
         raise SessionStateError(
-            "no session here: wrap the app in SessionMiddleware, and call current_session() while it handles a request"
+            "no session here: current_session() works while a request is handled, in an app with the line\n"
+            f"{WRAPPED_BY}"
         )
     return session

@@ -58,6 +58,7 @@ class State(msgspec.Struct, eq=False):
     others: Mapping[str, dict[str, Any]] = EMPTY  # the other storages in memory
     queue: tuple[tuple[str, str, Any], ...] = ()  # storage, key, value
     original: bytes = NO_ITEMS  # storage "global" as it was opened
+    flat: bool = True  # nothing in ``original`` holds anything that could change in place
     rest: bytes = b""  # the payload's second segment as it was opened
     meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
     loaded: dict[str, Any] | None = None  # "global" as it was decoded; nobody changes this dict
@@ -97,6 +98,7 @@ class State(msgspec.Struct, eq=False):
         original, rest = split(record.payload)
         self.loaded = data = codec.decode(original)
         self.original, self.base, self.opened_id = original, record, record.id
+        self.flat = codec.is_flat(original)
         if rest:
             self.rest, self.meta = rest, None
         return data
@@ -109,6 +111,7 @@ class State(msgspec.Struct, eq=False):
         else:
             self.original, _, self.rest = record.payload.partition(BORDER)
             self.meta = None if self.rest else EMPTY_META
+        self.flat = codec.is_flat(self.original)
 
     def catch_up(self, live: dict[str, dict[str, Any]]) -> None:
         """After a commit on top of a newer record *live* holds what was kept, the changes of others included.
@@ -221,7 +224,7 @@ class State(msgspec.Struct, eq=False):
 
     def is_fixed(self) -> bool:
         """Whether no value in memory is a container that somebody could still change in place."""
-        return not self.others and (self.pristine or codec.is_flat(self.original))
+        return self.flat and not self.others
 
     # -- changes ------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ Registered when the engine is imported: by ``manage.py check`` with ``"session_m
     E001  the settings make no configuration              W001  StoreErrorMiddleware is missing
     E002  StoreErrorMiddleware stands below sessions      W002  reading does not count as use
     E003  addresses without StoreErrorMiddleware          W003  SESSION_SERIALIZER is not used
+    E004  SessionMiddleware is missing                    E005  one of the two stands there twice
 """
 
 from __future__ import annotations
@@ -37,6 +38,23 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
         return [checks.Error(str(error), id="session_mw.E001")]
     found: list[checks.CheckMessage] = []
     ours, djangos = _places(OURS), _places(DJANGOS)
+    if not djangos:
+        found.append(
+            checks.Error(
+                "Django's SessionMiddleware is missing: no request has a session.",
+                hint=f"In MIDDLEWARE put {DJANGOS!r} right below {OURS!r}.",
+                id="session_mw.E004",
+            )
+        )
+    found += [
+        checks.Error(
+            f"{path.rpartition('.')[2]} stands in MIDDLEWARE twice: they would overwrite each other's cookies.",
+            hint=f"Take one {path!r} out.",
+            id="session_mw.E005",
+        )
+        for path, places in ((OURS, ours), (DJANGOS, djangos))
+        if len(places) > 1
+    ]
     if ours and djangos and min(ours) > min(djangos):
         found.append(
             checks.Error(

@@ -12,6 +12,7 @@ from collections.abc import Generator
 from datetime import datetime, timedelta
 from typing import Any, Self, cast
 
+from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.utils import timezone
@@ -275,8 +276,8 @@ class SessionStore(KeyedSession):
 
     def get_expire_at_browser_close(self) -> bool:
         """Django's: whether the cookie ends with the browser."""
-        with self.using_storage(DEFAULT_STORAGE):
-            return bool(SessionBase.get_expire_at_browser_close(self))
+        expiry = self._items(DEFAULT_STORAGE).get(EXPIRY)
+        return bool(settings.SESSION_EXPIRE_AT_BROWSER_CLOSE) if expiry is None else bool(expiry == 0)
 
     async def aget_expire_at_browser_close(self) -> bool:
         """``get_expire_at_browser_close()``, awaited."""

@@ -28,6 +28,11 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
     """A session that begins with a key, as Django's do."""
 
     _layer: DjangoLayer
+    _adopted: bool = False  # the key was given by the app, not by Django's middleware
+    _written: bool = False  # Django's ``modified``, as far as it is a flag
+    _calm: dict[str, bytes] | None = None  # what there was when somebody set ``modified`` to False
+    _to_clear: bool = False  # clear() on an event loop, before anything was read
+    _news: bool = False  # the client has to be told of a new key, of none, or of another lifetime
 
     def __new__(cls, session_key: str | None = None) -> Self:
         return cast("Self", super().__new__(cls._dormant))  # asleep: nothing is read yet
@@ -35,11 +40,6 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
     def __init__(self, session_key: str | None = None) -> None:
         Session.__init__(self, current_layer(), None)
         self._key: Token | None = split(session_key) if isinstance(session_key, str) else None
-        self._adopted = False  # the key was given by the app, not by Django's middleware
-        self._written = False  # Django's ``modified``, as far as it is a flag
-        self._calm: dict[str, bytes] | None = None  # what there was when somebody set ``modified`` to False
-        self._to_clear = False  # clear() on an event loop, before anything was read
-        self._news = False  # the client has to be told of a new key, of none, or of another lifetime
         here = seat.get()
         if here is not None and here.session is None and not hasattr(here.request, "session"):
             here.session, self._source = self, here.request  # the one Django's middleware makes
@@ -129,7 +129,7 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
         state = self._state
         if state is None:
             return self._key is None and not self._written
-        if state.stale or self._get_session_key() is not None:
+        if state.stale or self._token_of(state, planned=True) is not None:
             return False
         return not any(map(dict.__len__, self._held(state).values()))
 

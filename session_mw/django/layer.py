@@ -1,7 +1,8 @@
 """Django's layer: flows run for code that waits and code that awaits, on one store.
 
 Decided here: which record is not opened although it lives (a date of ``set_expiry`` that has passed), and what a save
-of an unchanged session is worth. One layer serves as long as the settings stay as they are.
+of an unchanged session is worth. One layer serves until Django says that a setting of ours has changed, as
+``override_settings`` does.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
+from django.core.signals import setting_changed
 from django.http import HttpResponse
 from django.utils.asyncio import async_unsafe
 
@@ -18,7 +20,7 @@ from ..config import SessionConfig
 from ..core.lifetime import slide
 from ..core.operations import Flow, Touch
 from ..core.runners import arun, run
-from ..core.session import Session
+from ..core.session import Session, bind_session, release_session
 from ..core.state import State
 from ..core.tokens import Token, split
 from ..errors import ConfigurationError, StoreError
@@ -28,7 +30,7 @@ from ..managers import LEAVE, Opened, Verdict
 from ..service import AsyncSessionService, SessionService
 from ..stores.faces import loop_faces
 from ..wsgi import EnvironReader
-from .settings import configuration, snapshot
+from .settings import READ, configuration
 
 __all__ = [
     "EXPIRY",
@@ -54,14 +56,22 @@ _META = EnvironReader()
 
 
 class Seat:
-    """One request under ``StoreErrorMiddleware``: its session, and what its store failed with."""
+    """One request under ``StoreErrorMiddleware``: its session, and what its store failed with. Taken by ``with``."""
 
-    __slots__ = ("failure", "request", "session")
+    __slots__ = ("_before", "_bound", "failure", "request", "session")
 
     def __init__(self, request: Any) -> None:
         self.request = request
         self.session: Any = None
         self.failure: StoreError | None = None
+
+    def __enter__(self) -> Self:
+        self._bound, self._before = bind_session(None), seat.set(self)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        seat.reset(self._before)
+        release_session(self._bound)
 
 
 seat: ContextVar[Seat | None] = ContextVar("session_mw.django.seat", default=None)
@@ -114,7 +124,8 @@ class DjangoLayer(SessionLayer):
         self.named = named  # in SESSION_MW, as opposed to Django's own settings
         super().__init__(config, None, RequestReader(), on_loop=False)
         self._begin = WatchedKept if self.events.wanted else Kept
-        self._looks_closer = True
+        self._told_or_asked, self._looks_closer = self._looks_closer, True
+        self._needle = f"{self.cookie_name}="
         self.service = SessionService(config)
         self.aservice = AsyncSessionService(config)
 
@@ -166,20 +177,22 @@ class DjangoLayer(SessionLayer):
         if key is None:
             return []
         if session._source is not None and not session._adopted:  # Django sees one of several cookies of one name
-            values = self.exchange.claim(session._source)
-            if len(values) > 1:
+            header = self._cookies(session._source)
+            if header.count(self._needle) > 1 and len(values := self._read(header)) > 1:
                 return values
         return [key.text]
 
     def fill(self, session: Any, values: list[str] | None = None) -> None:
         """Open what the session's key names. Raises ``StoreError`` when the store fails."""
-        if values is None:
-            state, claims, flow = self._opening(session)
-            self._opened(session, state, claims, self.run(session._home, flow) if claims else Opened())
-            if session._is_refused():
-                session._end()
-        else:
+        if values is not None:
             super().fill(session, values)
+            return
+        state, claims, opened = self._opening(session)
+        if type(opened) is not Opened:
+            opened = self.run(session._home, opened)
+        self._opened(session, state, claims, opened)
+        if self._asks and session._is_refused():
+            session._end()
 
     def opening(self, session: Any) -> Awaitable[None] | None:
         """``afill(session)``, where it must be awaited."""
@@ -190,17 +203,21 @@ class DjangoLayer(SessionLayer):
         if values is not None:
             await super().afill(session, values)
             return
-        state, claims, flow = self._opening(session)
-        opened = await self.arun(session._home, flow) if claims else Opened()
+        state, claims, opened = self._opening(session)
+        if type(opened) is not Opened:
+            opened = await self.arun(session._home, opened)
         if session._state is None:  # another task may have been faster
             self._opened(session, state, claims, opened)
-            if session._is_refused():
+            if self._asks and session._is_refused():
                 await session._aend()
 
-    def _opening(self, session: Any) -> tuple[State, list[str], Flow[Opened]]:
-        state, values = self._begin(self.now()), self._claims(session)
-        opened = session._home.manager.open(values, state.now)
-        return state, values, self._admission.judge(session, state, opened)
+    def _opening(self, session: Any) -> tuple[State, list[str], Any]:
+        """Besides what is claimed: what opened, or the flow that tells."""
+        state, claims = self._begin(self.now()), self._claims(session)
+        opened = session._home.manager.open(claims, state.now)
+        if claims and self._asks:
+            opened = self._admission.judge(session, state, opened)
+        return state, claims, opened
 
     def _opened(self, session: Any, state: State, values: list[str], opened: Opened) -> None:
         state = self._take(session, state, opened)
@@ -212,13 +229,13 @@ class DjangoLayer(SessionLayer):
         session._was_opened()
 
     def _look_closer(self, session: Session, state: State, data: dict[str, Any]) -> dict[str, Any]:
-        until = expiry_date(data.get(EXPIRY))
+        until = expiry_date(data[EXPIRY]) if EXPIRY in data else None
         if until is not None and until <= state.now:
             state.rebase(None)
             state.opened_id = None
             state.note("refused", state.now, "expired")
             data = {}
-        return super()._look_closer(session, state, data)
+        return super()._look_closer(session, state, data) if self._told_or_asked else data
 
     def look(self, token: Token) -> Flow[Opened]:
         """What *token* opens, without a session."""
@@ -274,18 +291,25 @@ def expiry_date(value: Any) -> float | None:
         return None
 
 
-_last: tuple[Any, DjangoLayer] | None = None
+_current: DjangoLayer | None = None
 
 
 def current_layer() -> DjangoLayer:
     """The layer of the settings as they are now. Raises ``ConfigurationError`` for settings that cannot be."""
-    global _last
-    now, last = snapshot(), _last
-    if last is not None and last[0] == now:
-        return last[1]
-    layer = DjangoLayer(*configuration(now[0]))
-    _last = (now, layer)
+    global _current
+    layer = _current
+    if layer is None:
+        layer = _current = DjangoLayer(*configuration())
     return layer
+
+
+def _changed(*, setting: str, **_: Any) -> None:
+    global _current
+    if setting in READ:
+        _current = None
+
+
+setting_changed.connect(_changed)
 
 
 def session_config() -> SessionConfig:

@@ -19,20 +19,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.conf import settings
 from django.http import HttpRequest
 from django.utils.http import http_date
 
 from ..core.cookies import cache_control
-from ..core.session import bind_session, release_session
 from ..errors import StoreError
 from ..exchange import unavailable
-from .layer import EXPIRY, Seat, current_layer, response_of, seat
+from .layer import EXPIRY, Seat, current_layer, response_of
 
 __all__ = ["StoreErrorMiddleware"]
 
@@ -55,12 +52,12 @@ class StoreErrorMiddleware:
         """The response below, or 503."""
         if self._is_async:
             return self._acall(request)
-        with _seated(request) as here:
+        with Seat(request) as here:
             response = self.get_response(request)
         return _finish(here, response)
 
     async def _acall(self, request: HttpRequest) -> Any:
-        with _seated(request) as here:
+        with Seat(request) as here:
             response = await _awaitable(self.get_response(request))
         return _finish(here, response)
 
@@ -73,29 +70,19 @@ async def _awaitable(response: Awaitable[Any]) -> Any:
     return await response
 
 
-@contextmanager
-def _seated(request: HttpRequest) -> Iterator[Seat]:
-    here = Seat(request)
-    bound, seated = bind_session(None), seat.set(here)
-    try:
-        yield here
-    finally:
-        seat.reset(seated)
-        release_session(bound)
-
-
 def _finish(here: Seat, response: Any) -> Any:
     session = here.session
     if session is None:
         return response
     if here.failure is not None and response.status_code == 500:  # raised in a middleware, or by the save
         response = _unavailable(here.request, here.failure)
-    cookie = response.cookies.get(settings.SESSION_COOKIE_NAME)
+    name = session._layer.cookie_name
+    cookie = response.cookies.get(name)
     if cookie is not None:
         if session._news:
             _announce(session, response, cookie)
         else:
-            del response.cookies[settings.SESSION_COOKIE_NAME]
+            del response.cookies[name]
     session._started = True  # for whoever has not been looked at yet
     session._layer.started(session)
     session._source = None  # no cycle between request and session

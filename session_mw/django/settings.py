@@ -17,7 +17,7 @@ from ..errors import ConfigurationError
 from ..stores.faces import store_of
 from ..takeover import framework_keys, framework_lifetime
 
-__all__ = ["OWN", "configuration", "snapshot"]
+__all__ = ["OWN", "READ", "configuration"]
 
 OWN = {
     "cookie_name": "SESSION_COOKIE_NAME",
@@ -30,7 +30,8 @@ OWN = {
 }
 """Our settings that Django has settings of its own for; they are not ours to name."""
 
-_READ = (*OWN.values(), "SESSION_COOKIE_AGE", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "DEBUG")
+READ = frozenset({"SESSION_MW", *OWN.values(), "SESSION_COOKIE_AGE", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "DEBUG"})
+"""Every setting that is read here."""
 
 _REMEDIES = (
     "mend it in one of these ways:\n"
@@ -41,14 +42,9 @@ _REMEDIES = (
 _stores: dict[tuple[Any, ...], Any] = {}
 
 
-def snapshot() -> tuple[Any, ...]:
-    """Everything read here, to be compared with what it was; ``SESSION_MW`` first."""
+def configuration() -> tuple[SessionConfig, frozenset[str]]:
+    """The configuration that the settings spell now, and what ``SESSION_MW`` names of it."""
     ours = getattr(settings, "SESSION_MW", None)
-    return (dict(ours) if isinstance(ours, Mapping) else ours, *[getattr(settings, name) for name in _READ])
-
-
-def configuration(ours: Any) -> tuple[SessionConfig, frozenset[str]]:
-    """The configuration, and what ``SESSION_MW`` names of it."""
     if ours is None:
         raise ConfigurationError(
             'sessions have nowhere to live; add to the settings\n    SESSION_MW = {"store": "sqlite:///sessions.db"}'

@@ -80,8 +80,8 @@ class _Lease:
         self.connection = connection
         self.opened = opened
 
-    def __del__(self) -> None:
-        if self.connection.pid == os.getpid():
+    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:  # at exit the module's names may be gone
+        if self.connection.pid == getpid():
             self.connection.close()
             self.opened.discard(self.connection)
 

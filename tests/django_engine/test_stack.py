@@ -22,6 +22,8 @@ from django_engine.test_site import NAME, ask, cookie, log_in, put, read, user_o
 from session_mw import AsyncSessionService, ConfigurationError, SessionService, SessionStateError, current_session
 from session_mw.access import login_required, requires
 from session_mw.django import SessionStore, StoreErrorMiddleware, session_config
+from session_mw.django.layer import current_layer
+from session_mw.django.settings import READ
 from session_mw.errors import StoreError
 from session_mw.legacy import DjangoCookie
 from session_mw.stores.faces import Awaited
@@ -349,6 +351,33 @@ def test_sessions_move_from_one_store_to_another(url: bool, tmp_path: Any) -> No
         assert ask(client, read).content == b"{}"
 
 
+class Noting:
+    """The settings, and what was asked of them."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.add(name)
+        return getattr(settings, name)
+
+
+def test_a_layer_serves_until_one_of_the_settings_it_was_built_from_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    noting = Noting()
+    monkeypatch.setattr("session_mw.django.settings.settings", noting)
+    with override_settings(SESSION_MW={"store": "memory:", "encryption": True}):
+        layer = current_layer()
+        assert {"SESSION_MW", "SECRET_KEY"} <= noting.asked <= READ
+        with override_settings(LANGUAGE_CODE="es-ar"):
+            assert current_layer() is layer
+        for name in READ:
+            with override_settings(**{name: getattr(settings, name)}):
+                assert current_layer() is not layer
+                layer = current_layer()
+            assert current_layer() is not layer
+            layer = current_layer()
+
+
 @pytest.mark.parametrize(
     ("ours", "text"),
     [
@@ -432,6 +461,10 @@ def test_settings_that_fight_each_other() -> None:
     ours: dict[str, Any] = dict(settings.SESSION_MW)
     assert found(MIDDLEWARE=[DJANGOS, OURS, *REST]) == ["session_mw.E002"]
     assert found(MIDDLEWARE=[DJANGOS, *REST]) == ["session_mw.W001"]
+    assert found(MIDDLEWARE=[OURS]) == ["session_mw.E004"]
+    assert found(MIDDLEWARE=[]) == ["session_mw.E004", "session_mw.W001"]
+    assert found(MIDDLEWARE=[OURS, OURS, DJANGOS, *REST]) == ["session_mw.E005"]
+    assert found(MIDDLEWARE=[OURS, DJANGOS, *REST, DJANGOS]) == ["session_mw.E005"]
     assert found(MIDDLEWARE=[DJANGOS, *REST], SESSION_MW={**ours, "session_ip": True}) == ["session_mw.E003"]
     assert found(SESSION_MW={**ours, "idle_timeout": 900}) == ["session_mw.W002"]
     assert found(SESSION_MW={**ours, "profile": "BANKING"}) == ["session_mw.W002"]

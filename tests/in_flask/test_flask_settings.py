@@ -13,7 +13,7 @@ from flask_site import KEY, both, cookies, site
 
 from session_mw import BANKING, ConfigurationError
 from session_mw.flask import SessionInterface, SessionMW
-from session_mw.flask_settings import Given, flask_config, permanent_limit
+from session_mw.flask_settings import COOKIE_METHODS, Given, flask_config, permanent_limit, spelt
 from session_mw.stores.memory import MemoryStore
 from session_mw.takeover import framework_keys
 
@@ -218,6 +218,32 @@ def test_settings_are_read_at_each_request(kind: str) -> None:
     app.config["SESSION_MW"]["idle_timeout"] = 50  # in place
     assert app.session_interface.config_for(app).idle_timeout == 50
     assert client.get("/").json == {"a": "1"}
+
+
+class Noting(flask.Config):
+    """Remembers what was asked of it."""
+
+    def __init__(self, config: flask.Config) -> None:
+        super().__init__(config.root_path, dict(config))
+        self.asked: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+def test_what_is_compared_at_each_request_is_all_that_is_read() -> None:
+    app = flask.Flask("noted")
+    noting = {name: Noting(app.config) for name in ("read", "compared")}
+    app.config = noting["read"]
+    Given.of(SessionInterface(), app)
+    spelt(noting["compared"])
+    assert noting["read"].asked <= noting["compared"].asked
+    assert {name for name in dir(SessionInterface) if name.startswith("get_cookie_")} == set(COOKIE_METHODS)
 
 
 def test_one_store_stays_one_store_whatever_else_changes() -> None:
