@@ -5,9 +5,9 @@
 Decided here: what such a cookie is called, whether it is genuine by *its* library's rules, and what it says. Nothing
 is executed: what was pickled is refused. What becomes of it is ``upgrade``'s; the how-to is ``docs/migration.md``.
 
-Starlette   data.time.mac          data is base64 of JSON; SHA-1, key "django-concat" (itsdangerous' defaults)
-Flask       [.]data.time.mac       data is URL-safe base64 of tagged JSON, "." before it: deflated; SHA-1, key "hmac"
-Django      [.]data:time:mac       the same with plain JSON, the time in base 62; SHA-256
+* Starlette: ``data.time.mac``; data is base64 of JSON; SHA-1 with the key "django-concat", as itsdangerous has it
+* Flask: ``[.]data.time.mac``; data is URL-safe base64 of tagged JSON, with a dot before it deflated; SHA-1, key "hmac"
+* Django: ``[.]data:time:mac``; the same with plain JSON and the time in base 62; SHA-256
 
 Only the one spelling of a signature is taken, so that one cookie cannot pass for many.
 """

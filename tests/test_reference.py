@@ -33,9 +33,9 @@ MODULES = [
     f"session_mw{'.' if name else ''}{name}"
     for name in (
         "", "asgi", "wsgi", "starlette", "fastapi", "flask", "django", "access", "guard", "legacy", "testing",
-        "stores", "stores.memory", "stores.filesystem", "stores.sqlite", "stores.sql", "stores.redis", "stores.url",
+        "stores", "stores.memory", "stores.filesystem", "stores.sqlite", "stores.sql", "stores.redis",
+        "stores.migrating", "stores.url",
     )
-    if name != "legacy" or (ROOT / "session_mw" / "legacy.py").exists()
 ]  # fmt: skip
 INSIDE = {"session_mw.core.operations", "session_mw.core.runners", "session_mw.testing.contract"}  # shown to explain
 

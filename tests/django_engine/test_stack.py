@@ -336,7 +336,7 @@ def test_a_store_named_by_a_url_outlives_override_settings() -> None:
 
 @pytest.mark.parametrize("url", [True, False])
 def test_sessions_move_from_one_store_to_another(url: bool, tmp_path: Any) -> None:
-    old, new = (f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "new"))
+    old, new = (f"file:///{tmp_path}/{name}?durable=0" for name in ("old", "new"))
     stores = (old, new) if url else tuple(store_from_url(each) for each in (old, new))
     client = Client()
     with override_settings(SESSION_MW={"store": stores[0]}):
