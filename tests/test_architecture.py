@@ -27,6 +27,7 @@ PURE = {"core", "settings", "profiles", "config", "errors"}
 FLOWS = PURE | {"managers", "stores.url"}
 LAYER = {
     "layer",
+    "opening",
     "home",
     "exchange",
     "admission",
@@ -69,7 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exchange": FLOWS,
     "admission": FLOWS | {"events", "exchange", "upgrade"},
     "home": FLOWS | {"stores.faces"},
-    "layer": FLOWS | {"admission", "events", "exchange", "home", "shield", "upgrade", "workers"},
+    "opening": FLOWS | {"admission", "events", "exchange", "home", "upgrade", "workers"},
+    "layer": FLOWS | {"exchange", "home", "opening", "shield", "upgrade"},
     "asgi": SHARED | {"websocket"},
     "websocket": SHARED,
     "wsgi": SHARED,
