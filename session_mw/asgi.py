@@ -132,11 +132,12 @@ class SessionMiddleware:
             failed = False
         finally:
             release_session(bound)
-            if scope.get("session") is not session:
+            if "session" not in scope or scope["session"] is not session:  # two looks cost less than one get()
                 layer.notice_replaced(scope.get("session"))
-            if failed or not layer.finished(session):
+            state = session._state
+            if state is not None and (failed or not layer.finished(session, state)):
                 await layer.finish(session, failed=failed)
-                session._source = None  # no cycle between scope and session
+            session._source = None  # no cycle between scope and session
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -215,14 +216,15 @@ class _Response:
         if message["type"] != "http.response.start":
             return self._send(message)
         session, layer = self._session, self._layer
-        if session._state is None:  # the cheap question first
+        state = session._state
+        if state is None:  # the cheap question first
             session._started = True
         elif layer.concerns(session):
             try:
                 verdict = layer.commit(session) if self.stage == _WAITING else self._commit_again()
                 if not isinstance(verdict, Verdict):
                     return self._wait_and_start(message, verdict)
-                message = self._answer(message, verdict)
+                message = self._answer(message, verdict, state.header)
             except StoreError as error:
                 return self.refuse(error, session._source)
             except Exception:
@@ -242,16 +244,16 @@ class _Response:
 
     async def _wait_and_start(self, message: Message, waited: Awaitable[Verdict]) -> None:
         try:
-            message = self._answer(message, await shielded(waited))
+            message = self._answer(message, await shielded(waited), None)
         except StoreError as error:
             await self.refuse(error, self._session._source)
         else:
             self.stage = _STARTED
             await self._send(message)
 
-    def _answer(self, message: Message, verdict: Verdict) -> Message:
+    def _answer(self, message: Message, verdict: Verdict, header: str | None) -> Message:
         session, layer = self._session, self._layer
-        cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict, session._cookies)
+        cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict, header)
         layer.started(session)
         return {**message, "headers": ASGI_HEADERS.applied(message.get("headers", ()), cookies)}
 

@@ -188,7 +188,7 @@ class FlaskLayer(SessionLayer):
             return
         if session.accessed:
             verdict = session._verdict
-            cookies = () if verdict is None else tuple(self.set_cookies(source, verdict, session._cookies))
+            cookies = () if verdict is None else tuple(self.set_cookies(source, verdict))
             headers: Any = response.headers
             if session._sent:
                 headers[:] = [item for item in headers if item[1] not in session._sent or item[0] != "Set-Cookie"]

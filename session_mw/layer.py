@@ -167,16 +167,14 @@ class SessionLayer(Opening):
             state.note("dropped", self.now(), "late", handle=state.handle)
         return LEAVE
 
-    def finished(self, session: Session) -> bool:
+    def finished(self, session: Session, state: State) -> bool:
         """Whether a response that went well left nothing to write or to tell; then the session is over."""
-        state = session._state
-        if state is not None:
-            if type(session) is not session._dormant or state.phase != STARTED or self.events.wanted or state.events:
-                return False
-            if not state.is_fixed():
-                return False
-            state.phase = OVER
-        session._source = session._cookies = None
+        if type(session) is not session._dormant or state.phase != STARTED or self.events.wanted or state.events:
+            return False
+        if not state.is_fixed():
+            return False
+        state.phase = OVER
+        session._source = None
         return True
 
     async def finish(self, session: Session, *, failed: bool) -> None:
@@ -217,7 +215,7 @@ class SessionLayer(Opening):
                 state.note("close", self.now(), "error" if failed else "", handle=state.handle)
             if state.events and not self.on_loop:
                 self.events.tell(state)
-        session._source = session._cookies = None
+        session._source = None
 
     def may_write_late(self, session: Session) -> bool:
         """Whether *session* can be written after its response started: only in a store, under an id already known."""

@@ -120,15 +120,17 @@ class Opening:
     def fill(self, session: Session, values: list[str] | None = None) -> None:
         """Open the client's claim (or *values*), here and now. Raises ``StoreError`` when the store fails,
         ``SessionStateError`` where it must be awaited."""
+        header = None
         if values is None:
             source = session._source
             if source is None:
                 raise SessionClosedError("the request is over, and nobody has looked at its session while it lasted")
-            session._cookies = header = self._cookies(source)
+            header = self._cookies(source)
             values = self._read(header)
         home: Home = self.home if session._before is None else session._home
         now = int(self._clock())
         state, opened = self._begin(now), home.manager.open(values, now)
+        state.header = header
         if type(opened) is not Opened or self._asks:
             opened = self._asked(session, state, opened, home)
         state = self._take(session, state, opened)
@@ -150,12 +152,11 @@ class Opening:
             return self.afill(session)
         if home.store is not None or home.manager.consults is None:
             return None
-        session._cookies = header = self._cookies(session._source)
-        now = self.now()
+        header, now = self._cookies(session._source), self.now()
         opened = home.manager.open(self._read(header), now)
         if type(opened) is Opened and (self.upgrade is None or not self._admission.waits(session, opened)):
             return None
-        return self._afill(session, home, now, opened)
+        return self._afill(session, home, now, opened, header)
 
     async def afill(self, session: Session, values: list[str] | None = None) -> None:
         """``fill``, where the store or a callback must be awaited."""
@@ -165,8 +166,11 @@ class Opening:
         now = self.now()
         await self._afill(session, home, now, home.manager.open(values, now))
 
-    async def _afill(self, session: Session, home: Home, now: int, opened: Opened | Flow[Opened]) -> None:
+    async def _afill(
+        self, session: Session, home: Home, now: int, opened: Opened | Flow[Opened], header: str | None = None
+    ) -> None:
         state = self._begin(now)
+        state.header = header
         if self._asks:
             opened = self._admission.judge(session, state, opened)
         if type(opened) is not Opened:

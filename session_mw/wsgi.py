@@ -169,12 +169,13 @@ class _Response:
             raise AssertionError("the app sent a body before it called start_response()")
         status, headers, *raised = self.given  # *raised*: exc_info, if the app gave one
         session = self._session
-        if session._state is None:
+        state = session._state
+        if state is None:
             session._started = True
         else:
             layer = self._layer
             verdict: Any = layer.commit(session)  # nothing is awaited under WSGI
-            cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict, session._cookies)
+            cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict, state.header)
             headers = WSGI_HEADERS.applied(headers, cookies)
             layer.started(session)
         self.started = True

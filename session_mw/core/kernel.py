@@ -32,7 +32,7 @@ class Before:
 class Kernel(LazyDict):
     """A dict that knows its request. A method that reads begins with ``_touch``, one that writes with ``_writable``."""
 
-    __slots__ = ("__weakref__", "_before", "_cookies", "_layer", "_made_lock", "_source", "_started", "_state")
+    __slots__ = ("__weakref__", "_before", "_layer", "_made_lock", "_source", "_started", "_state")
     _entrances = ("_touch", "_writable")
 
     def __init__(self, layer: Layer, source: Any) -> None:
@@ -42,7 +42,6 @@ class Kernel(LazyDict):
         self._state: State | None = None
         self._made_lock: Any = None
         self._before: Before | None = None
-        self._cookies: str | None = None  # the request's Cookie header, once it was read
         self._started = False  # the response began while nobody had touched the session
 
     def _prepare(self) -> Before:

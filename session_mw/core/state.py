@@ -40,6 +40,7 @@ class State(msgspec.Struct, eq=False):
     now: int  # when the session was opened
     base: Record | None = None  # the record this request builds on
     opened_id: str | None = None  # the id the client came with
+    header: str | None = None  # the request's Cookie header, where it was read already
     pointer: bool = False  # opened through a pointer: no cookie, no rotation
     stale: bool = False  # the session ended meanwhile: changes are dropped, no cookie
     refused: bool = False  # the address verdict went against a login

@@ -128,10 +128,12 @@ class _Layer(SessionLayer):
         super().fill(session, values)
         trace.nanoseconds += perf_counter_ns() - began
 
-    async def _afill(self, session: Session, home: Home, now: int, opened: Opened | Flow[Opened]) -> None:
+    async def _afill(
+        self, session: Session, home: Home, now: int, opened: Opened | Flow[Opened], header: str | None = None
+    ) -> None:
         began, trace = perf_counter_ns(), _trace()
         trace.touched = True
-        await super()._afill(session, home, now, opened)
+        await super()._afill(session, home, now, opened, header)
         trace.nanoseconds += perf_counter_ns() - began
 
     def commit(self, session: Session) -> Verdict | Awaitable[Verdict]:
