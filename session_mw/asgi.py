@@ -100,17 +100,21 @@ class SessionMiddleware:
         self.layer = self._layer(manager)
         self._autoload = self.config.autoload
         self._may_wait = self.layer.may_wait
+        self._begin = self.layer.session_class._dormant
 
     def _layer(self, manager: Manager | None) -> SessionLayer:
         return SessionLayer(self.config, manager, ScopeReader(), on_loop=True)
+
+    def _check_outer(self, outer: object, session: Session) -> None:
+        check_single(outer, session)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._other(scope, receive, send)
         layer = self.layer
-        session = layer.session(scope)
+        session: Session = self._begin(layer, scope)  # as layer.session() does, without a call in between
         if "session" in scope:
-            check_single(scope["session"], session)
+            self._check_outer(scope["session"], session)
         scope["session"] = session
         response = _Response(layer, session, send)
         bound = bind_session(session)
@@ -152,7 +156,7 @@ class SessionMiddleware:
 
         session = self.layer.session(scope)
         if "session" in scope:
-            check_single(scope["session"], session)
+            self._check_outer(scope["session"], session)
         scope["session"] = session
         if self._may_wait or not self.layer.ready:
             await self._prepare(scope, session)

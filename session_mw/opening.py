@@ -7,8 +7,8 @@ store or a callback must be awaited. A session is filled once, whoever asks for 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from .admission import Admission
 from .config import SessionConfig
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Opening"]
 
-_DORMANT: Callable[[Any, Any], Session] = Session._dormant  # sessions begin asleep
-
 
 class Opening:
     """One per middleware. ``on_loop``: the integration runs on an event loop and can await."""
+
+    session_class: ClassVar[type[Session]] = Session
 
     def __init__(self, config: SessionConfig, manager: Manager | None, reader: Reader, *, on_loop: bool) -> None:
         if config.awaits and not on_loop:
@@ -106,7 +106,8 @@ class Opening:
 
     def session(self, source: Any) -> Session:
         """A session for one request; nothing is read yet."""
-        return _DORMANT(self, source)
+        session: Session = self.session_class._dormant(self, source)  # they begin asleep
+        return session
 
     def must_wait(self, session: Session) -> bool:
         """Whether *session* can only be filled by awaiting: an awaited store or callback, and a well-formed token."""

@@ -65,6 +65,8 @@ class StarletteSession(Session):
 class _Layer(SessionLayer):
     """Makes Starlette's sessions, and cookies that live for *max_age*."""
 
+    session_class = StarletteSession
+
     def __init__(self, middleware: SessionMiddleware, manager: Manager | None) -> None:
         max_age = middleware.max_age
         never = max_age is not None and max_age < 1
@@ -77,21 +79,10 @@ class _Layer(SessionLayer):
         self.set_cookies = self._set_cookies
         self.answers = not self.may_wait  # nothing needs to be awaited, unless a request keeps its session elsewhere
 
-    def session(self, source: Any) -> Session:
-        if "session" in source and not isinstance(source["session"], Session):
-            raise ConfigurationError(
-                "another SessionMiddleware, not one of session_mw, stands around this one; remove it: they would "
-                "overwrite each other's cookies"
-            )
-        return _DORMANT(self, source)
-
     def _set_cookies(self, source: Any, verdict: Verdict, header: str | None = None) -> list[str]:
         if verdict.action is Action.SET and verdict.max_age is None:  # else it has a life of its own: expire_after()
             verdict = Verdict(Action.SET, verdict.value, self._max_age)
         return self.exchange.set_cookies(source, verdict, header)
-
-
-_DORMANT: type[Session] = StarletteSession._dormant
 
 
 class _NoCookies(asgi.ScopeReader):
@@ -157,6 +148,14 @@ class SessionMiddleware(asgi.SessionMiddleware):
 
     def _layer(self, manager: Manager | None) -> SessionLayer:
         return _Layer(self, manager)
+
+    def _check_outer(self, outer: object, session: Session) -> None:
+        if not isinstance(outer, Session):
+            raise ConfigurationError(
+                "another SessionMiddleware, not one of session_mw, stands around this one; remove it: they would "
+                "overwrite each other's cookies"
+            )
+        super()._check_outer(outer, session)
 
 
 def _keys(given: Any, *, relaxed: bool) -> Any:

@@ -92,10 +92,11 @@ class SessionMiddleware:
         self.app = app
         self.config = SessionConfig.build(config, **settings)
         self.layer = SessionLayer(self.config, manager, EnvironReader(), on_loop=False)
+        self._begin = self.layer.session_class._dormant
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         layer = self.layer
-        session = layer.session(environ)
+        session: Session = self._begin(layer, environ)  # as layer.session() does, without a call in between
         if ENVIRON_KEY in environ:
             check_single(environ[ENVIRON_KEY], session)
         environ[ENVIRON_KEY] = session
