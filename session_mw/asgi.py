@@ -215,8 +215,11 @@ class _Response:
 
     def send(self, message: Message) -> Awaitable[None]:
         """What the app calls. Commits before the start; raises, once, what cannot be kept."""
-        if self.stage >= _STARTED:
-            return self._send(message) if self.stage == _STARTED else _nothing()
+        stage = self.stage
+        if stage == _STARTED:
+            return self._send(message)
+        if stage == _OURS:
+            return _nothing()
         if message["type"] != "http.response.start":
             return self._send(message)
         session, layer = self._session, self._layer
@@ -225,7 +228,7 @@ class _Response:
             session._started = True
         elif layer.concerns(session):
             try:
-                verdict = layer.commit(session) if self.stage == _WAITING else self._commit_again()
+                verdict = layer.commit(session) if stage == _WAITING else self._commit_again()
                 if not isinstance(verdict, Verdict):
                     return self._wait_and_start(message, verdict)
                 message = self._answer(message, verdict, state.header)
