@@ -338,6 +338,25 @@ def test_a_session_made_in_this_response_may_be_written_while_streaming() -> Non
     assert client.get("/look").text == "{'n': 1, 'late': 1}"
 
 
+@pytest.mark.parametrize("storage", ["global", "cart"])
+def test_what_is_held_may_change_while_streaming(storage: str) -> None:
+    held: list[Any] = []
+
+    def hold(session: Session) -> None:
+        held.append(session.get_from(storage, "items"))
+
+    def change(session: Session) -> None:
+        held[-1].append(2)  # the session itself is not touched again
+
+    fill = SessionMiddleware(handler(lambda s: s.set("n", 1).set_to("items", [1], storage).to_dict()), store="memory:")
+    client = Client(fill)
+    client.get()
+    fill.app = streaming(change, hold)
+    client.get()
+    fill.app = handler(lambda session: session.get_from(storage, "items"))
+    assert client.get().text == "[1, 2]"
+
+
 def test_a_late_queue_is_kept() -> None:
     client = Client(SessionMiddleware(streaming(lambda s: s.put("late", 1)), store=MemoryStore()))
     client.get("/write")

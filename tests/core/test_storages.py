@@ -323,3 +323,14 @@ def test_typed(kind: str) -> None:
             s.typed("profile", Point)
         assert refused.value.path == "session['profile']"
         assert "Ann" not in str(refused.value)
+
+
+@both
+def test_a_change_inside_another_storage_is_seen_though_nobody_wrote(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s.set("a", 1).set_to("items", [1], "cart")
+    with app.request() as s:
+        s.get_from("cart", "items").append(2)
+    with app.request() as s:
+        assert s.get_result() == {"global": {"a": 1}, "cart": {"items": [1, 2]}}
