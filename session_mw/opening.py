@@ -33,7 +33,7 @@ __all__ = ["Opening"]
 class Opening:
     """One per middleware. ``on_loop``: the integration runs on an event loop and can await."""
 
-    session_class: ClassVar[type[Session]] = Session
+    session_class: ClassVar[type[Any]] = Session
 
     def __init__(self, config: SessionConfig, manager: Manager | None, reader: Reader, *, on_loop: bool) -> None:
         if config.awaits and not on_loop:
