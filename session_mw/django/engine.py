@@ -110,18 +110,22 @@ class SessionStore(KeyedSession):
             self._news = self._written = True  # Django sends the cookie of a session that is modified
 
     def _follow_expiry(self, state: State) -> None:
-        """This session's own idle limit is what ``set_expiry`` was given."""
+        """This session's own idle limit is what ``set_expiry`` was given, or else what an engine of one's own says."""
         value, base = self._items(DEFAULT_STORAGE).get(EXPIRY), state.base
         kept = None if base is None or state.wish.wiped else base.lifetime
         until = expiry_date(value)
         if until is None:
-            lifetime = int(value) if value and not isinstance(value, str) else None
+            lifetime = int(value) if value and not isinstance(value, str) else self._own_age()
         elif kept is not None and state.stored_items(DEFAULT_STORAGE).get(EXPIRY) == value:
             lifetime = kept
         else:
             lifetime = int(until - self._layer.now()) or -1
         if lifetime != kept:
             state.wishing().lifetime = lifetime
+
+    def _own_age(self) -> int | None:
+        age = self.get_session_cookie_age()
+        return None if age == self._layer.limits.idle else age or -1
 
     def commit(self) -> None:
         """``save()``, by our own name for it."""
@@ -249,7 +253,10 @@ class SessionStore(KeyedSession):
     # -- time --------------------------------------------------------------------------------------------------
 
     def get_session_cookie_age(self) -> int:
-        """``SESSION_COOKIE_AGE``, unless ``SESSION_MW`` names an idle timeout; seconds."""
+        """``SESSION_COOKIE_AGE``, unless ``SESSION_MW`` names an idle timeout; seconds.
+
+        A subclass may say another: the idle limit of its sessions, which the server keeps to.
+        """
         return self._layer.limits.idle
 
     def _expiry(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 from django.test import override_settings
+from django_engine.face import Face
 from django_engine.project import DIRECTORY
 
 from session_mw.stores.memory import MemoryStore
@@ -42,3 +43,9 @@ def store(clock: Clock) -> Iterator[MemoryStore]:
     kept = MemoryStore()
     with override_settings(SESSION_MW={"store": kept, "clock": clock}):
         yield kept
+
+
+@pytest.fixture(params=["called", "awaited"])
+def face(request: pytest.FixtureRequest) -> Face:
+    """A new session, and how to ask it."""
+    return Face(request.param)
