@@ -128,3 +128,14 @@ def test_the_age_of_an_engine_of_ones_own_holds_from_the_next_save(face: Face, c
     mine.set_expiry(None)
     mine.save()
     assert record_of(mine).lifetime == 60
+
+
+def test_an_age_of_nothing_ends_it_at_once(face: Face) -> None:
+    class Never(SessionStore):
+        def get_session_cookie_age(self) -> int:
+            return 0
+
+    mine = Face(face.kind, engine=Never)
+    mine.set("foo", "bar")
+    mine.save()
+    assert mine.again().get("foo") is None
