@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from types import GeneratorType
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -18,7 +17,7 @@ from ..core.operations import AsyncStore, Flow, Store
 from ..core.record import Record
 from ..core.state import State
 
-__all__ = ["CLEAR", "LEAVE", "Action", "Live", "Manager", "Opened", "Random", "Verdict", "is_flow", "note_change"]
+__all__ = ["CLEAR", "LEAVE", "Action", "Live", "Manager", "Opened", "Random", "Verdict", "note_change"]
 
 Live: TypeAlias = dict[str, dict[str, Any]]
 """Every storage whose items are in memory, by name."""
@@ -106,8 +105,3 @@ def note_change(state: State, record: Record | None, old: Record | None, now: in
         return
     name = "create" if old is None or state.wish.wiped else "save" if record.id == old.id else "rotate"
     state.note(name, now, handle=record.id, user=record.user_id)
-
-
-def is_flow(answer: object) -> bool:
-    """Whether a manager's answer has still to be run."""
-    return type(answer) is GeneratorType

@@ -24,7 +24,7 @@ from session_mw.core.runners import run
 from session_mw.core.session import Session
 from session_mw.errors import SessionNotFoundError
 from session_mw.layer import SessionLayer
-from session_mw.managers import LEAVE, Action, Opened, Verdict, is_flow
+from session_mw.managers import LEAVE, Action, Opened, Verdict
 from session_mw.managers.service import Outside, ServiceFlows
 from session_mw.managers.store import StoreManager
 from session_mw.stores.memory import MemoryStore
@@ -193,7 +193,7 @@ class Request:
         if self.seen.login is not None and session.login_token is None:
             self.ended = self.seen.login
         plan: Any = layer.commit(session)
-        verdict: Verdict = (yield from plan) if is_flow(plan) else plan
+        verdict: Verdict = plan if isinstance(plan, Verdict) else (yield from plan)
         layer.started(session)
         return verdict
 
