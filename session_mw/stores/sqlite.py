@@ -89,7 +89,7 @@ class SQLiteStore(Calls):
 
     def stats(self, now: int) -> StoreStats:
         """What is kept, as of *now*; reads the whole table, and nobody waits for it. Raises StoreError."""
-        counts: list[Any] = self._rows(self._sql.stats, (now,))
+        counts: list[Any] = self._rows(self._sql.stats, {"now": now})
         return StoreStats(**dict(zip(StoreStats.__struct_fields__, counts[0], strict=True)))
 
     def count_expired(self, now: int) -> int:

@@ -85,10 +85,10 @@ class Statements:
         self.version = f"SELECT version FROM {t} WHERE id = ?"
         self.list_user = f"SELECT {_FIELDS} FROM {t} WHERE user_id = ? ORDER BY created_at DESC, rowid DESC"
         self.delete_user = f"DELETE FROM {t} WHERE user_id = ? AND id IS NOT ?"
-        live = "CASE WHEN version IS NOT NULL AND expires_at > ?1 THEN"
+        live = "CASE WHEN version IS NOT NULL AND expires_at > :now THEN"
         self.stats = (
-            f"SELECT count({live} 1 END), count(CASE WHEN expires_at <= ?1 THEN 1 END),"
-            " count(CASE WHEN version IS NULL AND expires_at > ?1 THEN 1 END),"
+            f"SELECT count({live} 1 END), count(CASE WHEN expires_at <= :now THEN 1 END),"
+            " count(CASE WHEN version IS NULL AND expires_at > :now THEN 1 END),"
             f" count(DISTINCT {live} user_id END), min({live} created_at END), max({live} created_at END),"
             f" coalesce(sum({live} length(payload) END), 0) FROM {t}"
         )
@@ -121,7 +121,7 @@ class Calls:
         finally:
             connection.lock.release()
 
-    def _rows(self, statement: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
+    def _rows(self, statement: str, values: tuple[object, ...] | dict[str, object]) -> list[tuple[object, ...]]:
         connection = self._pool.acquire()
         try:
             return connection.cursor.execute(statement, values).fetchall()
