@@ -33,6 +33,7 @@ class StoreContract(
     an empty directory, as pytest hands it in. A store that must be awaited is given as it is.
 
     More hooks, for more rules: ``open_again``, ``before_each_command`` or ``commands_sent``, ``lose_record``.
-    What a store does not do is declared: ``can_list``, ``expires_itself``, ``payload_limit``, ``costs`` (and
-    ``can_rotate``, on the store itself). A rule that cannot be tried is ``None``; ``left_out()`` names them.
+    What a store does not do is declared: ``can_list``, ``expires_itself``, ``purge_skips_locked``, ``payload_limit``,
+    ``costs`` (and ``can_rotate``, on the store itself). A rule that cannot be tried is ``None``; ``left_out()`` names
+    them.
     """

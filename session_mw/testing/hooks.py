@@ -26,6 +26,8 @@ class Hooks:
     """Whether the store finds records by their user. One that does not raises StoreError when asked to."""
     expires_itself = False
     """Whether the backend removes what is due, by a clock of its own; then ``purge`` has nothing to do."""
+    purge_skips_locked = False
+    """Whether ``purge`` passes over a record that somebody is changing just then, and leaves it to the next one."""
     payload_limit: int | None = None
     """The largest payload, in bytes, that the store takes, where that is less than 4 MiB; more is a StoreError."""
     costs: Mapping[str, int] = COSTS

@@ -251,6 +251,47 @@ def test_a_call_that_waits_for_the_other_is_not_waited_for(tmp_path):
     assert failures(Kit(), tmp_path, [f"test_{OVERTAKEN}"]) == set()
 
 
+class SkipsLocked(Remote):
+    """A save holds its record from its first command on, and purge passes over what is held."""
+
+    def save(self, record, expected_version, *, payload_only=False):
+        self.command()
+        self.backend.held.add(record.id)
+        try:
+            return super().save(record, expected_version, payload_only=payload_only)
+        finally:
+            self.backend.held.discard(record.id)
+
+    def purge(self, now, limit):
+        backend = self.command()
+        return 0 if self.backend.held else backend.purge(now, limit)
+
+
+class SkipsAndCounts(SkipsLocked):
+    """Counts what it has passed over as removed."""
+
+    def purge(self, now, limit):
+        return super().purge(now, limit) or len(self.backend.held)
+
+
+@pytest.mark.parametrize(
+    ("store", "declared", "cases"),
+    [(SkipsLocked, False, {OVERTAKEN}), (SkipsLocked, True, set()), (SkipsAndCounts, True, {OVERTAKEN})],
+)
+def test_a_purge_that_passes_over_what_is_held_is_declared(store, declared, cases, tmp_path):
+    class Kit(RemoteKit):
+        purge_skips_locked = declared
+
+        def make_store(self, tmp_path):
+            found = super().make_store(tmp_path)
+            self.backend.held = set()
+            return found
+
+    kit = Kit()
+    kit.store = store
+    assert failures(kit, tmp_path, [f"test_{OVERTAKEN}"]) == cases
+
+
 def test_an_other_that_gets_no_answer_is_told(tmp_path, monkeypatch):
     gate = threading.Event()
 
