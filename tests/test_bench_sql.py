@@ -11,8 +11,8 @@ from contextlib import nullcontext
 import pytest
 from conftest import ROOT
 
+from bench import growth, sql_bare, sql_servers
 from bench import sql as bench
-from bench import sql_bare, sql_servers
 from bench.harness import Run
 
 DRIVERS = {"postgresql": ("psycopg", "asyncpg"), "mariadb": ("pymysql", "asyncmy")}
@@ -140,3 +140,15 @@ def test_a_server_that_does_not_start_says_why(monkeypatch, tmp_path):
     with pytest.raises(OSError, match="mariadb does not answer"), sql_servers.running("mariadb"):
         pass
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(("name", "file"), [("postgresql", "postgres"), ("mariadb", "mariadbd")])
+def test_growth_on_a_server_of_its_own(name, file, require_program, capsys):
+    if bench.missing(name):
+        require_program(file)
+    assert growth.main(["--sql", name, "--rows", "100", "600"]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("| ")][1:] == [
+        "load", "save", "touch", "list",
+    ]  # fmt: skip
+    assert "purged 60 in calls of 100" in shown
