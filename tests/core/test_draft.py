@@ -6,30 +6,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from harness import opened, token
+from harness import opened
+from kept_record import LIMITS, LOGIN, NOW, TOKEN, record
 
 from session_mw.core.draft import draft
-from session_mw.core.lifetime import Limits
 from session_mw.core.login import new_login
-from session_mw.core.payload import EMPTY_META, Meta, join, read_meta, split, write_meta
-from session_mw.core.record import Record
+from session_mw.core.payload import Meta, join, read_meta, split, write_meta
 from session_mw.core.state import State
-
-NOW = 1000
-LIMITS = Limits(100, 500, 10)
-TOKEN = token()
-LOGIN = new_login(NOW, b"r" * 36, None, None, bound=False)
-
-
-def record(data: bytes = b'{"a":1}', meta: Meta = EMPTY_META, **fields: Any) -> Record:
-    kept = Record(
-        TOKEN.id, b"d", None, NOW, NOW, NOW + 100, NOW + 500, None, None, None, 3, join(data, write_meta(meta))
-    )
-    return msgspec.structs.replace(kept, **fields)
 
 
 def drafted(state: State, live: dict[str, Any], base: Any = None, now: int = NOW, **identity: Any) -> Any:
-    assert state.changed({"global": live, **state.others}) or True
+    state.changed({"global": live, **state.others})  # encodes what is drafted
     return draft(state, {"global": live, **state.others}, state.base if base is None else base, now, LIMITS, **identity)
 
 

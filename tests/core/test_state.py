@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 import pytest
-from harness import opened, token
+from harness import opened
+from kept_record import NOW, record
 
-from session_mw.core.lifetime import Limits
-from session_mw.core.login import new_login
-from session_mw.core.payload import EMPTY_META, Meta, join, write_meta
-from session_mw.core.record import Record
+from session_mw.core.payload import EMPTY_META, Meta, join
 from session_mw.core.state import State
 from session_mw.core.wishes import NOTHING
 from session_mw.errors import SessionSerializationError, StoreError
-
-NOW = 1000
-LIMITS = Limits(100, 500, 10)
-TOKEN = token()
-LOGIN = new_login(NOW, b"r" * 36, None, None, bound=False)
-
-
-def record(data: bytes = b'{"a":1}', meta: Meta = EMPTY_META, **fields: Any) -> Record:
-    kept = Record(
-        TOKEN.id, b"d", None, NOW, NOW, NOW + 100, NOW + 500, None, None, None, 3, join(data, write_meta(meta))
-    )
-    return msgspec.structs.replace(kept, **fields)
 
 
 def test_adopting_is_all_or_nothing() -> None:
