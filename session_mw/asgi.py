@@ -40,8 +40,11 @@ class ScopeReader:
 
     def cookies(self, scope: Scope) -> str:
         """Every Cookie header, joined (HTTP/2 may split it: RFC 9113 §8.2.3)."""
-        found = [value for name, value in scope["headers"] if name == b"cookie"]
-        return (found[0] if len(found) == 1 else b"; ".join(found)).decode("latin-1")
+        found: bytes = b""
+        for name, value in scope["headers"]:
+            if name == b"cookie":
+                found = found + b"; " + value if found else value
+        return found.decode("latin-1")
 
     def header(self, scope: Scope, name: str) -> str | None:
         """One header by lower-case name; several joined."""
@@ -226,7 +229,7 @@ class _Response:
         state = session._state
         if state is None:  # the cheap question first
             session._started = True
-        elif layer.concerns(session):
+        elif state.accessed or layer.concerns(session):
             try:
                 verdict = layer.commit(session) if stage == _WAITING else self._commit_again()
                 if not isinstance(verdict, Verdict):

@@ -130,8 +130,7 @@ class Opening:
             values = self._read(header)
         home: Home = self.home if session._before is None else session._home
         now = int(self._clock())
-        state, opened = self._begin(now), home.manager.open(values, now)
-        state.header = header
+        state, opened = self._begin(now, header), home.manager.open(values, now)
         if type(opened) is not Opened or self._asks:
             opened = self._asked(session, state, opened, home)
         state = self._take(session, state, opened)
@@ -170,8 +169,7 @@ class Opening:
     async def _afill(
         self, session: Session, home: Home, now: int, opened: Opened | Flow[Opened], header: str | None = None
     ) -> None:
-        state = self._begin(now)
-        state.header = header
+        state = self._begin(now, header)
         if self._asks:
             opened = self._admission.judge(session, state, opened)
         if type(opened) is not Opened:

@@ -109,19 +109,15 @@ class CookieSpec:
         value. What no verifier takes, such as control or non-ASCII bytes, is passed on to be refused there. With
         chunking on, a complete set of chunks counts as one more value, the last.
         """
-        needle = self._needle
-        at = header.find(needle)
-        if at < 0:
+        before, needle, after = header.partition(self._needle)
+        if not needle:
             values: list[str] = []
+        elif needle not in after and (not before or before.endswith("; ")):
+            values = [after.partition(";")[0].strip(_OWS)]  # once, as every browser sends it: _scan would find the same
         else:
-            after = at + len(needle)
-            if header.find(needle, after) < 0 and (at == 0 or header[at - 2 : at] == "; "):
-                end = header.find(";", after)  # as every browser sends it, and once: _scan would find the same
-                values = [header[after : end if end > 0 else None].strip(_OWS)]
-            else:
-                values = _scan(header, needle)[:_CANDIDATES]
-                if len(values) == _CANDIDATES:
-                    return values
+            values = _scan(header, needle)[:_CANDIDATES]
+            if len(values) == _CANDIDATES:
+                return values
         if self.chunked and header.find(self._chunk_needle) >= 0:
             joined = self._join(header)
             if joined is not None:

@@ -38,9 +38,9 @@ class State(msgspec.Struct, eq=False):
 
     # what was opened, and how far the request has come
     now: int  # when the session was opened
+    header: str | None = None  # the request's Cookie header, where it was read already
     base: Record | None = None  # the record this request builds on
     opened_id: str | None = None  # the id the client came with
-    header: str | None = None  # the request's Cookie header, where it was read already
     pointer: bool = False  # opened through a pointer: no cookie, no rotation
     stale: bool = False  # the session ended meanwhile: changes are dropped, no cookie
     refused: bool = False  # the address verdict went against a login
