@@ -169,7 +169,7 @@ class SessionLayer(Opening):
 
     def finished(self, session: Session, state: State) -> bool:
         """Whether a response that went well left nothing to write or to tell; then the session is over."""
-        if type(session) is not session._dormant or state.phase != STARTED or self.events.wanted or state.events:
+        if type(session) is not session._dormant or state.phase != STARTED or state.tells or state.events:
             return False
         if not state.is_fixed():
             return False
@@ -211,7 +211,7 @@ class SessionLayer(Opening):
         state = session._state
         if state is not None and state.phase != OVER:
             state.phase = OVER
-            if self.events.wanted:
+            if state.tells:
                 state.note("close", self.now(), "error" if failed else "", handle=state.handle)
             if state.events and not self.on_loop:
                 self.events.tell(state)

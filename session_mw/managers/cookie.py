@@ -110,4 +110,4 @@ class CookieManager:
 
     def reseal_due(self, state: State, base: Record | None, now: int) -> bool:
         """Whether the idle deadline should slide; never by a slow answer, which might overtake a newer seal."""
-        return base is not None and now - state.now < self._limits.interval and touch_due(base, now, self._limits)
+        return base is not None and touch_due(base, now, self._limits) and now - state.now < self._limits.interval
