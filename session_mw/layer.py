@@ -128,11 +128,10 @@ class SessionLayer(Opening):
         return False
 
     def started(self, session: Session) -> None:
-        """The response start has been committed and leaves now; from here on it is known who touches the session."""
+        """The response start has been committed and leaves now."""
         state = session._state
         if state is not None and state.phase == OPEN:
             state.phase = STARTED
-        session.__class__ = session._dormant
 
     def fail(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """The app raised before its response started: carry out the endings it asked for, and nothing else."""
@@ -155,8 +154,8 @@ class SessionLayer(Opening):
         state = session._state
         if state is None or state.phase != STARTED:
             return LEAVE
-        if type(session) is session._dormant and state.is_fixed():
-            return LEAVE  # nobody touched it since, and nobody can hold a part of it
+        if state.is_kept():
+            return LEAVE
         if failed:
             state.queue = ()
         if self.may_write_late(session):
@@ -169,9 +168,7 @@ class SessionLayer(Opening):
 
     def finished(self, session: Session, state: State) -> bool:
         """Whether a response that went well left nothing to write or to tell; then the session is over."""
-        if type(session) is not session._dormant or state.phase != STARTED or state.tells or state.events:
-            return False
-        if not state.is_fixed():
+        if state.phase != STARTED or state.tells or state.events or not state.is_kept():
             return False
         state.phase = OVER
         session._source = None

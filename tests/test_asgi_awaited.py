@@ -134,6 +134,22 @@ def test_send_may_be_awaited_later() -> None:
     assert Client(SessionMiddleware(APP, store=store), client.cookies).get("/").text == "2"
 
 
+def test_what_is_written_while_the_commit_waits_is_kept() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = scope["session"]
+        write(session)
+        later = send({"type": "http.response.start", "status": 200, "headers": []})
+        write(session)  # as another task of this request might
+        await later
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    client = logged_in(store := awaited(), app)
+    store.forget()
+    client.get()
+    assert store.count("save") == 2
+    assert Client(SessionMiddleware(APP, store=store), client.cookies).get("/").text == "3"
+
+
 def test_late_writes_are_committed_at_the_end() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await respond(send)

@@ -84,7 +84,8 @@ class Kernel(LazyDict):
             if self._state is None:
                 _drop(self)
                 _pour(self, data)
-                state.pristine = state.flat
+                if state.flat:
+                    state.kept_writes = 0
                 if self._started:
                     state.phase = STARTED
                 self._state = state  # last: whoever sees a state sees the data
@@ -101,7 +102,7 @@ class Kernel(LazyDict):
             if state.phase == OVER:
                 raise SessionClosedError("the request is over; a session can no longer be written")
             self._layer.check_late_write(self)
-        state.pristine = False
+        state.writes += 1
         if state.committed:
             state.committed = False
 

@@ -1,8 +1,8 @@
 """LazyDict: a real ``dict`` that fills on first touch, and notices when it is touched.
 
 ``request.session`` and ``flask.session`` are used as one dict everywhere, so ours *is* one. Each class has a
-*dormant* twin with the same memory layout: its reading and writing methods wake the object (fill it, or note that it
-was touched again after a commit), turn it into its awake class, and repeat the call there. An awake object's plain
+*dormant* twin with the same memory layout: its reading and writing methods wake the object (fill it, or note that what
+was filled in advance is looked at), turn it into its awake class, and repeat the call there. An awake object's plain
 reads are the C dict's own.
 
 While unfilled it holds one private entry with a non-string key. C-level readers look at the dict's size before they
@@ -57,7 +57,7 @@ class LazyDict(dict[str, Any]):
         """Turn a dormant object into an awake one; nothing for an awake one."""
 
     def _rouse(self) -> None:
-        """What ``_wake`` does to a dormant object: fill it, or note that it was touched again."""
+        """What ``_wake`` does to a dormant object: fill it, and note that it was touched."""
         raise NotImplementedError
 
     def _pour(self, data: Mapping[str, Any]) -> None:

@@ -48,7 +48,9 @@ class State(msgspec.Struct, eq=False):
     accessed: bool = False  # by the app; a read before the handler is not
     shut: bool = False  # destroyed as a whole: writes raise until start()
     committed: bool = False  # commit() was called and nothing written since
-    pristine: bool = False  # a session's: nothing nested that could change, and no method that writes was called
+    writes: int = 0  # how often a method that writes was called
+    encoded_writes: int = 0  # how many of them were seen by ``changed``
+    kept_writes: int = -1  # how many the record holds, where nothing nested could change beside them; -1: not known
     bound_ip: str = ""  # the address a new session is bound to, under ``session_ip``
     token: Token | None = None  # the new identity, once there is one
     unsent: bool = False  # ``token`` names a stored record the client does not know yet
@@ -106,13 +108,14 @@ class State(msgspec.Struct, eq=False):
 
     def rebase(self, record: Record | None) -> None:
         """What was wished is done; *record* is what is kept now. The live data stays where it is."""
-        self.wish, self.base, self.loaded, self.encoded, self.pristine = NOTHING, record, None, EMPTY, False
+        self.wish, self.base, self.loaded, self.encoded = NOTHING, record, None, EMPTY
         if record is None:
             self.original, self.rest, self.meta = NO_ITEMS, b"", EMPTY_META
         else:
             self.original, _, self.rest = record.payload.partition(BORDER)
             self.meta = None if self.rest else EMPTY_META
         self.flat = codec.is_flat(self.original)
+        self.kept_writes = self.encoded_writes if self.flat and not self.outside else -1
 
     def catch_up(self, live: dict[str, dict[str, Any]]) -> None:
         """After a commit on top of a newer record *live* holds what was kept, the changes of others included.
@@ -223,9 +226,12 @@ class State(msgspec.Struct, eq=False):
         raw = self.seen().storages.get(storage)
         return NO_ITEMS if raw is None else bytes(raw)
 
-    def is_fixed(self) -> bool:
-        """Whether no value in memory is a container that somebody could still change in place."""
-        return self.flat and not self.others
+    def is_kept(self) -> bool:
+        """Whether the record certainly holds all there is: no write or wish came since, nothing can change in place.
+
+        Told without a comparison. What somebody wrote past our methods, as by ``dict.__setitem__``, is not seen.
+        """
+        return self.kept_writes == self.writes and self.wish is NOTHING and not self.others
 
     # -- changes ------------------------------------------------------------------------------------------------
 
@@ -235,9 +241,9 @@ class State(msgspec.Struct, eq=False):
         Raises ``SessionSerializationError`` and ``SessionTooLargeError`` for values that cannot be kept.
         """
         self.encoded = EMPTY
-        wish = self.wish
-        if self.pristine and wish is NOTHING and not self.others:
-            return False  # without a comparison
+        if self.is_kept():
+            return False
+        self.encoded_writes, wish = self.writes, self.wish
         for storage, data in live.items():
             if storage == DEFAULT_STORAGE and not wish.wiped:
                 new = codec.encode_if_changed(data, self.original, self.loaded)
