@@ -168,6 +168,7 @@ class FlaskLayer(SessionLayer):
                 state.wishing().lifetime = None  # being permanent alone is nothing to keep
         elif session._forced:  # as if it had last been used long ago
             state.base = msgspec.structs.replace(base, last_activity=0, expires_at=base.expires_at - 1)
+            state.due = True
         elif not self._refresh and state.is_persistent() and not session.modified:
             state.base = msgspec.structs.replace(base, last_activity=self.now())
 

@@ -47,7 +47,7 @@ class SessionLayer(Opening):
         Raises what ``Manager.commit`` raises; nothing is kept then.
         """
         state = session._state
-        if state is None:
+        if state is None or (state.is_idle() and not self._more_to_do):
             return LEAVE
         if state.queue:
             session._save_queue()

@@ -48,6 +48,7 @@ class Opening:
         self.random = os.urandom
         self.upgrade = _upgrade(config, reader) if config.legacy else None
         self.exchange = self.upgrade or Exchange(config, reader)
+        self._more_to_do = self.upgrade is not None or config.owner_key is not None  # at a commit, though all is kept
         self.events = Events(config)
         self._admission = Admission(config, self.exchange, self.upgrade)
         self._asks = self._admission.needed
@@ -214,7 +215,7 @@ class Opening:
             except ValueError:
                 record, reason = None, "corrupt"
             else:
-                state.pointer = opened.pointer
+                state.pointer, state.due = opened.pointer, opened.due
         if record is None:
             if state.base is not None:  # nothing of what was refused may stay
                 state = self._begin(state.now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -10,8 +11,10 @@ import pytest
 from harness import HOME, KEY, App, Browser, both, token
 
 from session_mw.config import SessionConfig
+from session_mw.core.runners import run
 from session_mw.errors import ConfigurationError, SessionStateError, StoreError
 from session_mw.home import build_manager
+from session_mw.managers import Opened
 from session_mw.managers.cookie import CookieManager
 from session_mw.managers.store import StoreManager
 from session_mw.stores.memory import MemoryStore
@@ -42,6 +45,31 @@ def test_a_manager_may_be_given(kind: str) -> None:
     app = App(kind, manager=made)
     with app.request() as s:
         assert s.manager is made
+
+
+@both
+@pytest.mark.parametrize("says", [True, False])
+def test_a_manager_is_asked_at_each_response_unless_it_said_that_nothing_is_due(kind: str, says: bool) -> None:
+    made: Any = CookieManager() if kind == "cookie" else StoreManager(MemoryStore())
+    app = App(kind, manager=made)
+    with app.request() as s:
+        s["a"] = 1
+    if not says:
+
+        def opening(values: list[str], now: int) -> Any:
+            opened = told(values, now)
+            return Opened(run(opened, made.store).record if isinstance(opened, Generator) else opened.record)
+
+        told, made.open = made.open, opening
+    asked: list[str] = []
+    commit = made.commit
+    made.commit = lambda *arguments: asked.append("commit") or commit(*arguments)
+    with app.request() as s:
+        assert s["a"] == 1
+    assert asked == ([] if says else ["commit"])
+    with app.request() as s:
+        s["a"] = 2
+    assert app.look() == {"a": 2}
 
 
 def test_the_store_is_opened_once() -> None:

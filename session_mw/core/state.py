@@ -42,6 +42,7 @@ class State(msgspec.Struct, eq=False):
     base: Record | None = None  # the record this request builds on
     opened_id: str | None = None  # the id the client came with
     pointer: bool = False  # opened through a pointer: no cookie, no rotation
+    due: bool = False  # activity may have to be written
     stale: bool = False  # the session ended meanwhile: changes are dropped, no cookie
     refused: bool = False  # the address verdict went against a login
     phase: int = OPEN
@@ -232,6 +233,10 @@ class State(msgspec.Struct, eq=False):
         Told without a comparison. What somebody wrote past our methods, as by ``dict.__setitem__``, is not seen.
         """
         return self.kept_writes == self.writes and self.wish is NOTHING and not self.others
+
+    def is_idle(self) -> bool:
+        """Whether a commit has nothing to do: all is kept, no activity is due, and the client has the cookie."""
+        return not self.due and self.token is None and not self.emptied and self.is_kept()
 
     # -- changes ------------------------------------------------------------------------------------------------
 

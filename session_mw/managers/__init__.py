@@ -35,6 +35,7 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     pointer: bool = False  # reached through a pointer
     stale: bool = False  # the token of a closed record
+    due: bool = True  # activity may have to be written, so ``commit`` is called though nothing changes
 
 
 class Action(enum.Enum):

@@ -49,9 +49,10 @@ class CookieManager:
         """Unseal the one value that is ours; a doubled ``__Host-`` name, or two that verify, is refused."""
         if len(values) == 1:
             try:
-                return Opened(self._unseal(values[0], now))
+                record = self._unseal(values[0], now)
             except SealError as error:
                 return Opened(None, error.reason)
+            return Opened(record, "", False, False, touch_due(record, now, self._limits))
         if not values:
             return Opened()
         if self._host_prefixed or len(values) > 3:  # one host cannot have set both (6265bis §4.1.3.2)

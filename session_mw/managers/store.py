@@ -103,7 +103,9 @@ class StoreManager:
         sealer = self._payload_sealer
         if sealer is not None:
             record = _unsealed(record, sealer)
-        return Opened(reason="corrupt") if record is None else Opened(record, "", through_pointer)
+        if record is None:
+            return Opened(reason="corrupt")
+        return Opened(record, "", through_pointer, False, touch_due(record, now, self._limits))
 
     def successor(self, record: Record | None, now: int, *, ending: bool = False) -> Flow[Record | None]:
         """The live record at the end of the pointers that begin at *record*; an *ending* follows without grace, too."""

@@ -87,6 +87,12 @@ def test_time_is_sealed_in(now: int, reason: str) -> None:
     assert made.open([sealed(made, {"a": 1})], now).reason == reason
 
 
+@pytest.mark.parametrize(("later", "due"), [(719, False), (720, True)])
+def test_opening_tells_whether_activity_is_due(later: int, due: bool) -> None:
+    made = manager()
+    assert made.open([sealed(made, {"a": 1})], NOW + later).due is due
+
+
 def test_doubled_names() -> None:
     plain = manager(cookie_name="session")
     text, second = sealed(plain, {"a": 1}), sealed(plain, {"b": 2})

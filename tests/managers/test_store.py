@@ -81,7 +81,7 @@ def test_what_needs_no_asking(values: list[str], reason: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
-        (record(), Opened(record())),
+        (record(), Opened(record(), due=False)),
         (None, Opened(reason="unknown")),
         (record(digest=digest(OTHER.secret)), Opened(reason="forged")),
         (record(digest=b""), Opened(reason="forged")),
@@ -99,11 +99,18 @@ def test_one_load_decides(answer: Any, verdict: Opened) -> None:
     assert finish(flow, answer) == verdict
 
 
+@pytest.mark.parametrize(("later", "due"), [(59, False), (60, True)])
+def test_opening_tells_whether_activity_is_due(later: int, due: bool) -> None:
+    flow: Any = manager().open([TOKEN.text], NOW + later)
+    next(flow)
+    assert finish(flow, record()).due is due
+
+
 def test_pointers_are_followed_but_not_for_ever() -> None:
     flow: Any = manager().open([TOKEN.text], NOW)
     next(flow)
     assert flow.send(closed(pointer(OTHER.id, NOW + 1))) == Load(OTHER.id)
-    assert finish(flow, record(of=OTHER)) == Opened(record(of=OTHER), pointer=True)
+    assert finish(flow, record(of=OTHER)) == Opened(record(of=OTHER), pointer=True, due=False)
 
     for answer in (None, record(of=OTHER, expires_at=NOW)):
         flow = manager().open([TOKEN.text], NOW)
@@ -122,8 +129,8 @@ def test_pointers_are_followed_but_not_for_ever() -> None:
 @pytest.mark.parametrize(
     ("answers", "verdict"),
     [
-        ((record(), None), Opened(record())),
-        ((None, record(of=OTHER)), Opened(record(of=OTHER))),
+        ((record(), None), Opened(record(), due=False)),
+        ((None, record(of=OTHER)), Opened(record(of=OTHER), due=False)),
         ((record(), record(of=OTHER)), Opened(reason="doubled")),
         ((None, None), Opened(reason="unknown")),
         ((closed(), None), Opened(reason="stale_token", stale=True)),
