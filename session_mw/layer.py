@@ -47,7 +47,7 @@ class SessionLayer(Opening):
         Raises what ``Manager.commit`` raises; nothing is kept then.
         """
         state = session._state
-        if state is None or (state.is_idle() and not self._more_to_do):
+        if state is None or (state.is_untouched() and not self._more_to_do):
             return LEAVE
         if state.queue:
             session._save_queue()
@@ -171,7 +171,6 @@ class SessionLayer(Opening):
         if state.phase != STARTED or state.tells or state.events or not state.is_kept():
             return False
         state.phase = OVER
-        session._source = None
         return True
 
     async def finish(self, session: Session, *, failed: bool) -> None:

@@ -142,9 +142,9 @@ class Opening:
         """What comes of *opened* once store and callbacks have had their say."""
         if self.config.awaits or (home.store is None and self._admission.waits(session, opened)):
             raise SessionStateError("this session must be awaited first: await session.load()")
-        if self._asks:
-            opened = self._admission.judge(session, state, opened)
-        return run(cast("Flow[Opened]", opened), home.store)
+        flow: Any = self._admission.judge(session, state, opened) if self._asks else opened
+        answer: Opened = run(flow, home.store)
+        return answer
 
     def opening(self, session: Session) -> Awaitable[None] | None:
         """``afill(session)``, where ``must_wait`` says so; ``None`` where the session fills at first touch."""
@@ -215,7 +215,10 @@ class Opening:
             except ValueError:
                 record, reason = None, "corrupt"
             else:
-                state.pointer, state.due = opened.pointer, opened.due
+                if opened.pointer:
+                    state.pointer = True
+                if opened.due:
+                    state.due = True
         if record is None:
             if state.base is not None:  # nothing of what was refused may stay
                 state = self._begin(state.now)

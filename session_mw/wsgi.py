@@ -166,10 +166,10 @@ class _Response:
 
     def begin(self) -> None:
         """Commit, and let the response start. Raises ``StoreError`` before it has."""
-        if self.given is None:
+        given, session = self.given, self._session
+        if given is None:
             raise AssertionError("the app sent a body before it called start_response()")
-        status, headers, *raised = self.given  # *raised*: exc_info, if the app gave one
-        session = self._session
+        status, headers = given[:2]  # [2:]: exc_info, if the app gave one
         state = session._state
         if state is None:
             session._started = True
@@ -180,7 +180,7 @@ class _Response:
             headers = WSGI_HEADERS.applied(headers, cookies)
             layer.started(session)
         self.started = True
-        self._write = self._start_response(status, headers, *raised)
+        self._write = self._start_response(status, headers, *given[2:])
 
     def whole(self, body: list[bytes]) -> Iterable[bytes]:
         """The app is done and *body* complete: commit, start, close."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import SessionClosedError
-from . import tokens
+from . import codec, tokens
 from .layer import Layer
 from .mapping import UNFILLED, LazyDict
 from .state import OPEN, OVER, STARTED, State
@@ -84,7 +84,7 @@ class Kernel(LazyDict):
             if self._state is None:
                 _drop(self)
                 _pour(self, data)
-                if state.flat:
+                if codec.is_flat(state.original):
                     state.kept_writes = 0
                 if self._started:
                     state.phase = STARTED

@@ -43,6 +43,7 @@ class _Plain(msgspec.Struct, frozen=True, array_like=True, gc=False):
     padding: bytes
 
 
+_convert = msgspec.convert
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Plain).decode
 
@@ -111,7 +112,7 @@ class Sealer:
         if "+" in text or "/" in text:  # the other alphabet would be a second spelling
             raise SealError("malformed")
         try:
-            raw = msgspec.convert(text.replace("-", "+").replace("_", "/"), bytes)
+            raw = _convert(text.replace("-", "+").replace("_", "/"), bytes)
         except (msgspec.ValidationError, UnicodeEncodeError):
             raise SealError("malformed") from None
         if len(raw) % PADDING != _OVERHEAD:  # "=" at the end is refused here: it never fits a whole bucket

@@ -49,7 +49,7 @@ class State(msgspec.Struct, eq=False):
     accessed: bool = False  # by the app; a read before the handler is not
     shut: bool = False  # destroyed as a whole: writes raise until start()
     committed: bool = False  # commit() was called and nothing written since
-    writes: int = 0  # how often a method that writes was called
+    writes: int = 0  # how often a method that writes was called, or a commit done
     encoded_writes: int = 0  # how many of them were seen by ``changed``
     kept_writes: int = -1  # how many the record holds, where nothing nested could change beside them; -1: not known
     bound_ip: str = ""  # the address a new session is bound to, under ``session_ip``
@@ -62,7 +62,6 @@ class State(msgspec.Struct, eq=False):
     others: Mapping[str, dict[str, Any]] = EMPTY  # the other storages in memory
     queue: tuple[tuple[str, str, Any], ...] = ()  # storage, key, value
     original: bytes = NO_ITEMS  # storage "global" as it was opened
-    flat: bool = True  # nothing in ``original`` holds anything that could change in place
     rest: bytes = b""  # the payload's second segment as it was opened
     meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
     loaded: dict[str, Any] | None = None  # "global" as it was decoded; nobody changes this dict
@@ -102,7 +101,6 @@ class State(msgspec.Struct, eq=False):
         original, rest = split(record.payload)
         self.loaded = data = codec.decode(original)
         self.original, self.base, self.opened_id = original, record, record.id
-        self.flat = codec.is_flat(original)
         if rest:
             self.rest, self.meta = rest, None
         return data
@@ -115,8 +113,8 @@ class State(msgspec.Struct, eq=False):
         else:
             self.original, _, self.rest = record.payload.partition(BORDER)
             self.meta = None if self.rest else EMPTY_META
-        self.flat = codec.is_flat(self.original)
-        self.kept_writes = self.encoded_writes if self.flat and not self.outside else -1
+        self.writes += 1
+        self.kept_writes = self.encoded_writes + 1 if codec.is_flat(self.original) and not self.outside else -1
 
     def catch_up(self, live: dict[str, dict[str, Any]]) -> None:
         """After a commit on top of a newer record *live* holds what was kept, the changes of others included.
@@ -234,9 +232,9 @@ class State(msgspec.Struct, eq=False):
         """
         return self.kept_writes == self.writes and self.wish is NOTHING and not self.others
 
-    def is_idle(self) -> bool:
-        """Whether a commit has nothing to do: all is kept, no activity is due, and the client has the cookie."""
-        return not self.due and self.token is None and not self.emptied and self.is_kept()
+    def is_untouched(self) -> bool:
+        """Whether all is as it was opened, and no activity is due: then there is nothing to commit."""
+        return not (self.writes or self.kept_writes or self.due or self.others) and self.wish is NOTHING
 
     # -- changes ------------------------------------------------------------------------------------------------
 
