@@ -109,8 +109,10 @@ class SealError(SessionError):
     def __init__(
         self, reason: Literal["malformed", "unknown_key", "forged", "expired", "future"] = "malformed"
     ) -> None:
-        super().__init__("the sealed value does not open")
         self.reason = reason
+
+    def __str__(self) -> str:
+        return "the sealed value does not open"
 
 
 class StoreError(SessionError):

@@ -24,15 +24,15 @@ class Events:
     """One per middleware. ``wanted``: whether any callback listens; refusals are logged in any case."""
 
     def __init__(self, config: SessionConfig) -> None:
+        self._always = () if config.on_event is None else (config.on_event,)
         filters = {
             "open": config.on_open,
             "create": config.on_create,
             "close": config.on_close,
             "destroy": config.on_destroy,
         }
-        self._filters = {name: callback for name, callback in filters.items() if callback is not None}
-        self._stream = config.on_event
-        self.wanted = bool(self._filters) or config.on_event is not None
+        self._filtered = {name: (callback, *self._always) for name, callback in filters.items() if callback is not None}
+        self.wanted = bool(self._filtered or self._always)
 
     def tell(self, state: State) -> None:
         """Hand events to the callbacks that want them; what those raise is logged."""
@@ -54,9 +54,9 @@ class Events:
 
     def _told(self, state: State) -> list[tuple[Any, Event]]:
         events, state.events = state.events, ()
-        told = []
         for event in events:
             if event.name in LOGGED:
                 logger.info("session_mw: session %s (%s)", event.name, event.reason)
-            told += [(callback, event) for callback in (self._filters.get(event.name), self._stream) if callback]
-        return told
+        if not self.wanted:
+            return []
+        return [(callback, event) for event in events for callback in self._filtered.get(event.name, self._always)]

@@ -21,6 +21,7 @@ from .core.operations import Flow
 from .core.runners import arun, run, run_ready
 from .core.session import Session
 from .core.state import OPEN, OVER, STARTED, State
+from .core.wishes import NOTHING
 from .errors import ConfigurationError, SessionClosedError, SessionStateError, StoreError
 from .exchange import AccessRefused, Answer
 from .home import Home
@@ -47,7 +48,10 @@ class SessionLayer(Opening):
         Raises what ``Manager.commit`` raises; nothing is kept then.
         """
         state = session._state
-        if state is None or (state.is_untouched() and not self._more_to_do):
+        if state is None:
+            return LEAVE
+        touched = state.writes or state.kept_writes or state.others or state.wish is not NOTHING
+        if not (touched or state.due or self._more_to_do):
             return LEAVE
         if state.queue:
             session._save_queue()
@@ -102,7 +106,7 @@ class SessionLayer(Opening):
                 plan.close()
                 raise SessionStateError("this session's store must be awaited: call await session.acommit()")
             run(plan, home.store)
-        if not self.config.awaits:  # else they are told when the request ends
+        if not self._awaits:  # else they are told when the request ends
             self.events.tell(state)
 
     async def acommit_early(self, session: Session) -> None:
@@ -191,7 +195,7 @@ class SessionLayer(Opening):
             self.close(session, failed=failed)
             if state.events:
                 told = self.events.atell(state)
-                await (shielded(told) if self.config.awaits else told)
+                await (shielded(told) if self._awaits else told)
 
     async def still_there(self, session: Session, *, active: bool) -> bool:
         """Whether the session of an open socket goes on; *active* counts as activity."""

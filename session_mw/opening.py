@@ -39,6 +39,7 @@ class Opening:
         if config.awaits and not on_loop:
             raise ConfigurationError("a callback is a coroutine function; under WSGI callbacks must be plain functions")
         self.config = config
+        self._awaits = config.awaits
         self.on_loop = on_loop
         self.application = config.table_index
         self.cookie_name = config.cookie.name
@@ -75,7 +76,7 @@ class Opening:
     @property
     def may_wait(self) -> bool:
         """Whether a session may have to be awaited before the handler."""
-        return self.config.awaits or (self.home.store is None and self.home.astore is not None)
+        return self._awaits or (self.home.store is None and self.home.astore is not None)
 
     def open_store(self, multiprocess: bool | None = None) -> None:
         """Open the store, once. *multiprocess*: what the server says. Raises ``StoreError`` when that fails."""
@@ -113,7 +114,7 @@ class Opening:
     def must_wait(self, session: Session) -> bool:
         """Whether *session* can only be filled by awaiting: an awaited store or callback, and a well-formed token."""
         home: Home = session._home
-        if self.config.awaits:
+        if self._awaits:
             return True
         if home.store is not None or home.manager.consults is None:
             return False
@@ -140,7 +141,7 @@ class Opening:
 
     def _asked(self, session: Session, state: State, opened: Opened | Flow[Opened], home: Home) -> Opened:
         """What comes of *opened* once store and callbacks have had their say."""
-        if self.config.awaits or (home.store is None and self._admission.waits(session, opened)):
+        if self._awaits or (home.store is None and self._admission.waits(session, opened)):
             raise SessionStateError("this session must be awaited first: await session.load()")
         flow: Any = self._admission.judge(session, state, opened) if self._asks else opened
         answer: Opened = run(flow, home.store)
@@ -149,7 +150,7 @@ class Opening:
     def opening(self, session: Session) -> Awaitable[None] | None:
         """``afill(session)``, where ``must_wait`` says so; ``None`` where the session fills at first touch."""
         home: Home = session._home
-        if self.config.awaits:
+        if self._awaits:
             return self.afill(session)
         if home.store is not None or home.manager.consults is None:
             return None

@@ -15,7 +15,7 @@ from . import codec
 from .changes import Replay, merge_attempts, same
 from .event import LOGGED, Event
 from .login import Login
-from .payload import BORDER, DEFAULT_STORAGE, EMPTY_META, NO_ITEMS, Meta, read_meta, split
+from .payload import BORDER, DEFAULT_STORAGE, EMPTY_META, NO_ITEMS, Meta, read_meta
 from .record import Record
 from .tokens import Token
 from .wishes import EMPTY, NOTHING, UNSET, Wishes
@@ -98,7 +98,9 @@ class State(msgspec.Struct, eq=False):
 
     def adopt(self, record: Record) -> dict[str, Any]:
         """Build on *record*; the items of storage ``global``. Raises ``ValueError`` for a damaged payload."""
-        original, rest = split(record.payload)
+        original, border, rest = record.payload.partition(BORDER)
+        if not border:
+            raise ValueError("unknown payload format")
         self.loaded = data = codec.decode(original)
         self.original, self.base, self.opened_id = original, record, record.id
         if rest:
@@ -231,10 +233,6 @@ class State(msgspec.Struct, eq=False):
         Told without a comparison. What somebody wrote past our methods, as by ``dict.__setitem__``, is not seen.
         """
         return self.kept_writes == self.writes and self.wish is NOTHING and not self.others
-
-    def is_untouched(self) -> bool:
-        """Whether all is as it was opened, and no activity is due: then there is nothing to commit."""
-        return not (self.writes or self.kept_writes or self.due or self.others) and self.wish is NOTHING
 
     # -- changes ------------------------------------------------------------------------------------------------
 
