@@ -71,11 +71,13 @@ class _Envelope:
     def unseal(self, raw: bytes, bind: bytes = b"") -> bytes:
         try:
             decrypt, associated = self._keys[raw[:_PREFIX]]
+        except KeyError:
+            whole = len(raw) >= _OVERHEAD and raw.startswith(_VERSION)
+            raise SealError("unknown_key" if whole else "malformed") from None
+        try:
             return decrypt(raw[_PREFIX:_NONCE_END], raw[_NONCE_END:], associated + bind)
-        except (InvalidTag, KeyError, ValueError) as error:
-            if len(raw) < _OVERHEAD or raw[:1] != _VERSION:
-                raise SealError("malformed") from None
-            raise SealError("unknown_key" if isinstance(error, KeyError) else "forged") from None
+        except (InvalidTag, ValueError):
+            raise SealError("forged" if len(raw) >= _OVERHEAD else "malformed") from None
 
 
 class Sealer:
@@ -117,8 +119,9 @@ class Sealer:
             raise SealError("malformed") from None
         if len(raw) % PADDING != _OVERHEAD:  # "=" at the end is refused here: it never fits a whole bucket
             raise SealError("malformed")
+        inside = self._envelope.unseal(raw)
         try:
-            plain = _decode(self._envelope.unseal(raw))
+            plain = _decode(inside)
         except msgspec.DecodeError:  # whoever knows the key sealed it, but not as we do
             raise SealError("malformed") from None
         check_time(plain.record, plain.issued_at, now, self._clock_skew)
