@@ -21,7 +21,7 @@ facts that help are attributes, and safe to show.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 __all__ = [
     "ConfigurationError",
@@ -100,19 +100,19 @@ class SessionTooLargeError(SessionError):
         self.limit = limit
 
 
+SealReason: TypeAlias = Literal["malformed", "unknown_key", "forged", "expired", "future"]
+"""Why a sealed value does not open."""
+
+
 class SealError(SessionError):
     """A sealed value does not open. One message for every cause, so that a client learns nothing from it.
 
     ``reason`` is for events alone: an expired session is everyday, a forged one is not.
     """
 
-    def __init__(
-        self, reason: Literal["malformed", "unknown_key", "forged", "expired", "future"] = "malformed"
-    ) -> None:
+    def __init__(self, reason: SealReason = "malformed") -> None:
+        super().__init__("the sealed value does not open")
         self.reason = reason
-
-    def __str__(self) -> str:
-        return "the sealed value does not open"
 
 
 class StoreError(SessionError):

@@ -10,7 +10,8 @@ The key id chooses the key: one attempt, never a trial of several. Version, key 
 with it. ``Sealer`` makes cookie values of envelopes, ``PayloadSealer`` protects a record's payload in a store and
 ties it to that record. ``docs/formats/sealed-cookie.md`` draws every byte and has the nonce budget.
 
-Nonces are arguments: 12 bytes from a cryptographic source, new for every seal.
+Nonces are arguments: 12 bytes from a cryptographic source, new for every seal. A cookie value that does not open is
+everyday, so ``Sealer`` returns the reason; a payload that does not open is a fault, so ``PayloadSealer`` raises it.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ..errors import SealError
+from ..errors import SealError, SealReason
 from .keys import KEY_ID_BYTES, KeyRing
 from .record import Record
 
-__all__ = ["NONCE_BYTES", "PADDING", "PayloadSealer", "Sealer", "check_time"]
+__all__ = ["NONCE_BYTES", "PADDING", "PayloadSealer", "Sealer", "in_time"]
 
 NONCE_BYTES = 12
 PADDING = 48  # bytes of plaintext, 64 characters of cookie: all that the length of a seal tells
@@ -68,16 +69,14 @@ class _Envelope:
         prefix = self._primary
         return prefix + nonce + self._encrypt(nonce, plain, self._keys[prefix][1] + bind)
 
-    def unseal(self, raw: bytes, bind: bytes = b"") -> bytes:
+    def unseal(self, raw: bytes, bind: bytes = b"") -> bytes | SealReason:
+        key = self._keys.get(raw[:_PREFIX])
+        if key is None:
+            return "unknown_key" if len(raw) >= _OVERHEAD and raw.startswith(_VERSION) else "malformed"
         try:
-            decrypt, associated = self._keys[raw[:_PREFIX]]
-        except KeyError:
-            whole = len(raw) >= _OVERHEAD and raw.startswith(_VERSION)
-            raise SealError("unknown_key" if whole else "malformed") from None
-        try:
-            return decrypt(raw[_PREFIX:_NONCE_END], raw[_NONCE_END:], associated + bind)
+            return key[0](raw[_PREFIX:_NONCE_END], raw[_NONCE_END:], key[1] + bind)
         except (InvalidTag, ValueError):
-            raise SealError("forged" if len(raw) >= _OVERHEAD else "malformed") from None
+            return "forged" if len(raw) >= _OVERHEAD else "malformed"
 
 
 class Sealer:
@@ -106,34 +105,34 @@ class Sealer:
         text: str = msgspec.to_builtins(raw)
         return text.replace("+", "-").replace("/", "_")
 
-    def unseal(self, text: str, now: int) -> Record:
+    def unseal(self, text: str, now: int) -> Record | SealReason:
         """What *text* holds, if it was sealed under this ring and purpose and its time has not passed at *now*.
 
-        Raises ``SealError``, and nothing else, whatever *text* is.
+        Else the reason why it does not open. Raises nothing, whatever *text* is.
         """
         if "+" in text or "/" in text:  # the other alphabet would be a second spelling
-            raise SealError("malformed")
+            return "malformed"
         try:
             raw = _convert(text.replace("-", "+").replace("_", "/"), bytes)
         except (msgspec.ValidationError, UnicodeEncodeError):
-            raise SealError("malformed") from None
+            return "malformed"
         if len(raw) % PADDING != _OVERHEAD:  # "=" at the end is refused here: it never fits a whole bucket
-            raise SealError("malformed")
+            return "malformed"
         inside = self._envelope.unseal(raw)
+        if isinstance(inside, str):
+            return inside
         try:
             plain = _decode(inside)
         except msgspec.DecodeError:  # whoever knows the key sealed it, but not as we do
-            raise SealError("malformed") from None
-        check_time(plain.record, plain.issued_at, now, self._clock_skew)
-        return plain.record
+            return "malformed"
+        return in_time(plain.record, plain.issued_at, now, self._clock_skew)
 
 
-def check_time(record: Record, issued_at: int, now: int, clock_skew: int) -> None:
-    """Raise ``SealError`` unless *now* is within a seal's time (all in seconds; a deadline is exclusive)."""
+def in_time(record: Record, issued_at: int, now: int, clock_skew: int) -> Record | SealReason:
+    """*record*, if *now* is within its seal's time (all in seconds; a deadline is exclusive), or the reason why not."""
     if now >= record.expires_at or now >= record.absolute_expires_at:
-        raise SealError("expired")
-    if issued_at > now + clock_skew:
-        raise SealError("future")
+        return "expired"
+    return "future" if issued_at > now + clock_skew else record
 
 
 class PayloadSealer:
@@ -153,4 +152,7 @@ class PayloadSealer:
 
     def unseal(self, blob: bytes, bind: bytes) -> bytes:
         """The payload of the record named by *bind*. Raises ``SealError`` if *blob* is not that record's."""
-        return self._envelope.unseal(blob, bind)
+        payload = self._envelope.unseal(blob, bind)
+        if isinstance(payload, str):
+            raise SealError(payload)
+        return payload

@@ -19,10 +19,10 @@ import itsdangerous
 import msgspec
 from itsdangerous.encoding import base64_decode, base64_encode
 
-from ..errors import SealError
+from ..errors import SealReason
 from .keys import KeyRing
 from .record import Record
-from .seal import check_time
+from .seal import in_time
 
 __all__ = ["Signer"]
 
@@ -86,24 +86,24 @@ class Signer:
         parts = (b"1", self._primary.encode(), base64_encode(_encode(header)), base64_encode(record.payload))
         return self._signers[self._primary].sign(b".".join(parts)).decode()
 
-    def unseal(self, text: str, now: int) -> Record:
+    def unseal(self, text: str, now: int) -> Record | SealReason:
         """What *text* holds, if it was signed under this ring and purpose and its time has not passed at *now*.
 
-        Raises ``SealError``, and nothing else, whatever *text* is.
+        Else the reason why it does not open. Raises nothing, whatever *text* is.
         """
         shape = _SHAPE.fullmatch(text)
         if shape is None:
-            raise SealError("malformed")
+            return "malformed"
         key_id, header, payload, mac = shape.groups()
         signer = self._signers.get(key_id)
         if signer is None:
-            raise SealError("unknown_key")
+            return "unknown_key"
         if not hmac.compare_digest(signer.get_signature(text[: shape.end(3)]), mac.encode()):
-            raise SealError("forged")
+            return "forged"
         try:
             known = _decode(base64_decode(header))
         except (itsdangerous.BadData, msgspec.DecodeError):  # whoever knows the key signed it, but not as we do
-            raise SealError("malformed") from None
+            return "malformed"
         record = Record(
             known.id,
             b"",
@@ -118,5 +118,4 @@ class Signer:
             1,
             base64_decode(payload),
         )
-        check_time(record, known.issued_at, now, self._clock_skew)
-        return record
+        return in_time(record, known.issued_at, now, self._clock_skew)

@@ -16,7 +16,7 @@ from ..core.record import Record
 from ..core.seal import NONCE_BYTES, Sealer
 from ..core.state import State
 from ..core.tokens import RANDOM_BYTES, Token, mint
-from ..errors import SealError, SessionTooLargeError
+from ..errors import SessionTooLargeError
 from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict, note_change
 
 __all__ = ["CookieManager"]
@@ -48,10 +48,9 @@ class CookieManager:
     def open(self, values: list[str], now: int) -> Opened:
         """Unseal the one value that is ours; a doubled ``__Host-`` name, or two that verify, is refused."""
         if len(values) == 1:
-            try:
-                record = self._unseal(values[0], now)
-            except SealError as error:
-                return Opened(None, error.reason)
+            record = self._unseal(values[0], now)
+            if isinstance(record, str):
+                return Opened(None, record)
             return Opened(record, "", False, False, touch_due(record, now, self._limits))
         if not values:
             return Opened()
