@@ -62,7 +62,8 @@ class ScopeReader:
 
     def scheme(self, scope: Scope) -> str:
         """The scheme, as the server gives it."""
-        return str(scope.get("scheme", "http"))
+        scheme: str = scope.get("scheme", "http")
+        return scheme
 
     def method(self, scope: Scope) -> str:
         """The method; a websocket has none."""

@@ -61,7 +61,8 @@ class EnvironReader:
 
     def scheme(self, environ: Environ) -> str:
         """The scheme, as the server gives it."""
-        return str(environ.get("wsgi.url_scheme", "http"))
+        scheme: str = environ.get("wsgi.url_scheme", "http")
+        return scheme
 
     def method(self, environ: Environ) -> str:
         """The method."""

@@ -70,13 +70,19 @@ def encode(data: dict[str, Any], root: str = "session") -> bytes:
 
 
 def encode_if_changed(
-    data: dict[str, Any], original: bytes, loaded: dict[str, Any] | None = None, root: str = "session"
+    data: dict[str, Any],
+    original: bytes,
+    loaded: dict[str, Any] | None = None,
+    root: str = "session",
+    *,
+    plain: bool = False,
 ) -> bytes | None:
     """``None`` when ``encode(data)`` would be *original*, else ``encode(data)``. Raises as ``encode`` does.
 
     *original* was written by ``encode``. *loaded*, which saves time, is the dict that ``decode(original)`` gave: its
-    values may be shared with *data*, but its own entries must be as they were. A value whose class claims that it
-    equals the stored one, and whose JSON text is the same, counts as unchanged.
+    values may be shared with *data*, but its own entries must be as they were. *plain*: ``check_item`` has called every
+    entry plain. A value whose class claims that it equals the stored one, and whose JSON text is the same, counts as
+    unchanged.
     """
     try:
         raw = _dumps(data)
@@ -97,7 +103,7 @@ def encode_if_changed(
             and _dumps(loaded) == raw
         ):
             return None
-        if _is_plain(data) and (len(raw) <= MAX_DIGITS or _digits_fit(raw)):
+        if (plain or _is_plain(data)) and _length(data) <= MAX_ITEMS and (len(raw) <= MAX_DIGITS or _digits_fit(raw)):
             return raw if len(raw) <= MAX_BYTES else _sized(raw, root)
     new = _encode_thoroughly(data, root)
     return None if new == original else new
@@ -112,23 +118,26 @@ def encode_value(value: Any, root: str) -> bytes:
     return _write(root, lambda writer: writer.item(value))
 
 
-def check_item(key: Any, value: Any, root: str = "session") -> None:
+def check_item(key: Any, value: Any, root: str = "session") -> bool:
     """What an assignment calls: raise what ``encode`` would for the entry *key*, key included, of the dict *root*.
 
-    Plain scalars cost next to nothing; the path is built only when it is needed.
+    Whether it is plain: JSON's own, and nothing in it can change. Plain scalars cost next to nothing; the path is built
+    only when it is needed.
     """
-    if type(key) is not str or not key.isascii():
+    plain = type(key) is str
+    if not plain or not key.isascii():
         _write(root, lambda _writer: text_key(key))
     kind = type(value)
     if kind is str:
         if value.isascii() and len(value) < MAX_BYTES:
-            return
+            return plain
     elif kind is int:
         if -(2**63) < value < 2**63:
-            return
+            return plain
     elif kind is bool or value is None:
-        return
+        return plain
     encode_value(value, f"{root}[{shown(text_key(key))}]")
+    return False
 
 
 def decode(data: bytes) -> dict[str, Any]:

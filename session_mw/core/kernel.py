@@ -33,7 +33,7 @@ class Kernel(LazyDict):
     """A dict that knows its request. A method that reads begins with ``_touch``, one that writes with ``_writable``."""
 
     __slots__ = ("__weakref__", "_before", "_layer", "_made_lock", "_source", "_started", "_state")
-    _entrances = ("_touch", "_writable")
+    _entrances = ("_touch",)
 
     def __init__(self, layer: Layer, source: Any) -> None:
         _hold(self, UNFILLED, None)
@@ -114,9 +114,11 @@ class Kernel(LazyDict):
         state.committed = False
         return state
 
-    def _replaced(self, key: str) -> None:
-        state = self._state
-        if state is not None and state.wish.replays:
+    def _replaced(self, key: str, *, plain: bool = False) -> None:
+        state: State = self._state  # type: ignore[assignment]  # ``_writable`` was called
+        if plain:
+            state.plain_writes += 1
+        if state.wish.replays:
             state.drop_replay(state.storage, key)
 
     def __repr__(self) -> str:

@@ -69,15 +69,14 @@ class LazyDict(dict[str, Any]):
         """Called before each write. Raises ``SessionClosedError`` when it is too late."""
         self._wake()
 
-    def _replaced(self, key: str) -> None:
-        """Called when *key* is about to get or lose a value by plain assignment."""
+    def _replaced(self, key: str, *, plain: bool = False) -> None:
+        """Called when *key* is about to get or lose a value by assignment; *plain*: a new one, which is plain."""
 
     # -- writing ------------------------------------------------------------------------------------------------
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._writable()
-        codec.check_item(key, value)
-        self._replaced(key)
+        self._replaced(key, plain=codec.check_item(key, value))
         dict.__setitem__(self, key, value)
 
     def __delitem__(self, key: str) -> None:
@@ -146,9 +145,9 @@ def _twin(awake: type[LazyDict]) -> type[LazyDict]:
     """The dormant class of *awake*: the same layout, and every dict reader wakes first."""
     names = (*_READERS, *awake._entrances)
     methods: dict[str, Any] = {name: _waking(getattr(awake, name)) for name in names}
-    item, value_of, wake = awake.__getitem__, awake.get, awake._rouse
+    item, value_of, wake, writable = awake.__getitem__, awake.get, awake._rouse, awake._writable
 
-    def getitem(self: LazyDict, key: str) -> Any:  # the two ways most handlers begin, without a detour
+    def getitem(self: LazyDict, key: str) -> Any:  # the ways most handlers begin, without a detour
         wake(self)
         return item(self, key)
 
@@ -156,9 +155,14 @@ def _twin(awake: type[LazyDict]) -> type[LazyDict]:
         wake(self)
         return value_of(self, key, default)
 
+    def _writable(self: LazyDict) -> None:
+        wake(self)
+        writable(self)
+
     methods |= {
         "__slots__": (),
         "_wake": wake,
+        "_writable": _writable,
         "__getitem__": getitem,
         "get": get,
         "__module__": awake.__module__,

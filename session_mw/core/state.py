@@ -50,6 +50,7 @@ class State(msgspec.Struct, eq=False):
     shut: bool = False  # destroyed as a whole: writes raise until start()
     committed: bool = False  # commit() was called and nothing written since
     writes: int = 0  # how often a method that writes was called, or a commit done
+    plain_writes: int = 0  # how many of them left nothing that is not plain
     encoded_writes: int = 0  # how many of them were seen by ``changed``
     kept_writes: int = -1  # how many the record holds, where nothing nested could change beside them; -1: not known
     bound_ip: str = ""  # the address a new session is bound to, under ``session_ip``
@@ -116,7 +117,8 @@ class State(msgspec.Struct, eq=False):
             self.original, _, self.rest = record.payload.partition(BORDER)
             self.meta = None if self.rest else EMPTY_META
         self.writes += 1
-        self.kept_writes = self.encoded_writes + 1 if codec.is_flat(self.original) and not self.outside else -1
+        self.plain_writes += 1
+        self.kept_writes = self.encoded_writes + 1 if codec.is_flat(self.original) else -1
 
     def catch_up(self, live: dict[str, dict[str, Any]]) -> None:
         """After a commit on top of a newer record *live* holds what was kept, the changes of others included.
@@ -244,15 +246,18 @@ class State(msgspec.Struct, eq=False):
         self.encoded = EMPTY
         if self.is_kept():
             return False
-        self.encoded_writes, wish = self.writes, self.wish
+        wish, encoded = self.wish, {}
+        self.encoded_writes = self.writes
         for storage, data in live.items():
             if storage == DEFAULT_STORAGE and not wish.wiped:
-                new = codec.encode_if_changed(data, self.original, self.loaded)
+                plain = self.kept_writes >= 0 and self.plain_writes == self.writes
+                new = codec.encode_if_changed(data, self.original, self.loaded, plain=plain)
             else:
                 new = codec.encode_if_changed(data, self.original_of(storage), None, _root(storage))
             if new is not None:
-                self.encoded = {**self.encoded, storage: new} if self.encoded else {storage: new}
-        return self.encoded is not EMPTY or (wish is not NOTHING and wish.change_record())
+                encoded[storage] = new
+        self.encoded = encoded
+        return bool(encoded) or (wish is not NOTHING and wish.change_record())
 
     def wishes(self) -> bool:
         """Whether anything but plain data was changed."""
