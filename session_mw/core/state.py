@@ -49,7 +49,7 @@ class State(msgspec.Struct, eq=False):
     accessed: bool = False  # by the app; a read before the handler is not
     shut: bool = False  # destroyed as a whole: writes raise until start()
     committed: bool = False  # commit() was called and nothing written since
-    writes: int = 0  # how often a method that writes was called, or a commit done
+    writes: int = 0  # how often a method that writes was called
     plain_writes: int = 0  # how many of them left nothing that is not plain
     encoded_writes: int = 0  # how many of them were seen by ``changed``
     kept_writes: int = -1  # how many the record holds, where nothing nested could change beside them; -1: not known
@@ -116,9 +116,8 @@ class State(msgspec.Struct, eq=False):
         else:
             self.original, _, self.rest = record.payload.partition(BORDER)
             self.meta = None if self.rest else EMPTY_META
-        self.writes += 1
-        self.plain_writes += 1
-        self.kept_writes = self.encoded_writes + 1 if codec.is_flat(self.original) else -1
+        writes = self.encoded_writes
+        self.kept_writes = writes if writes and codec.is_flat(self.original) else -1  # 0: nothing was committed yet
 
     def catch_up(self, live: dict[str, dict[str, Any]]) -> None:
         """After a commit on top of a newer record *live* holds what was kept, the changes of others included.

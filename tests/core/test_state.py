@@ -45,6 +45,16 @@ def test_a_commit_leaves_no_wish() -> None:
     assert all(getattr(state, name) is getattr(fresh, name) for name in data)
 
 
+@pytest.mark.parametrize(("writes", "kept"), [(0, -1), (2, 2)])
+def test_what_was_committed_is_not_as_it_was_opened(writes: int, kept: int) -> None:
+    state = opened(record(), NOW)
+    state.writes, state.wishing().rotating = writes, True
+    state.changed({"global": {"a": 1}})
+    state.rebase(record())
+    assert state.kept_writes == kept
+    assert state.is_kept() is (writes > 0)
+
+
 def test_paths_begin_with_the_storage() -> None:
     state = opened(record(), NOW)
     state.others = {"admin": {"x": [object()]}}

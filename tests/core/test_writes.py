@@ -109,3 +109,13 @@ def test_what_changes_inside_after_a_commit_is_seen(first: str) -> None:
         session.commit() if first == "commit" else app.respond()
         session["list"].append(2)
     assert app.look() == {"a": 1, "list": [1, 2]}
+
+
+def test_a_session_begun_by_an_early_commit_gets_its_cookie() -> None:
+    app = App()
+    with app.request() as session:
+        session.attempt()  # writes no item
+        session.commit()
+    assert app.browser
+    with app.request() as session:
+        assert session.attempts == 1
