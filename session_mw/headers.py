@@ -37,12 +37,19 @@ class HeaderRule(Generic[H]):
     def applied(self, headers: Iterable[tuple[H, H]], cookies: Sequence[str]) -> list[tuple[H, H]]:
         """*headers* of a response whose session was looked at, with its *cookies*."""
         kept = list(headers)
-        if _has(kept, self._vary_key):
+        varies = cached = False
+        for name, _ in kept:
+            length = len(name)  # tells nearly all apart
+            if length == 4 and name.lower() == self._vary_key:
+                varies = True
+            elif length == 13 and name.lower() == self._cache_key:
+                cached = True
+        if varies:
             kept.append((self._vary, self._encode(vary_cookie(self._taken(kept, self._vary_key)))))
         else:
             kept.append(self._vary_alone)
         if cookies:
-            kept.append(self._private(kept) if _has(kept, self._cache_key) else self._no_store)
+            kept.append(self._private(kept) if cached else self._no_store)
             kept += [(self._cookie, self._encode(cookie)) for cookie in cookies]
         return kept
 
@@ -58,15 +65,6 @@ class HeaderRule(Generic[H]):
         values = [self._decode(value) for name, value in headers if name.lower() == key]
         headers[:] = [item for item in headers if item[0].lower() != key]
         return ", ".join(values)
-
-
-def _has(headers: list[tuple[H, H]], key: H) -> bool:
-    """Whether one of *headers* has the lower-case name *key*. On the hot path: lengths tell nearly all apart."""
-    length = len(key)
-    for name, _ in headers:  # noqa: SIM110  (a generator costs more than the loop)
-        if len(name) == length and name.lower() == key:
-            return True
-    return False
 
 
 ASGI_HEADERS: HeaderRule[bytes] = HeaderRule(
