@@ -21,7 +21,6 @@ from .core.operations import Flow
 from .core.runners import arun, run, run_ready
 from .core.session import Session
 from .core.state import OPEN, OVER, STARTED, State
-from .core.wishes import NOTHING
 from .errors import ConfigurationError, SessionClosedError, SessionStateError, StoreError
 from .exchange import AccessRefused, Answer
 from .home import Home
@@ -50,8 +49,7 @@ class SessionLayer(Opening):
         state = session._state
         if state is None:
             return LEAVE
-        touched = state.writes or state.kept_writes or state.others or state.wish is not NOTHING
-        if not (touched or state.due or self._more_to_do):
+        if not (state.due or self._more_to_do) and state.is_kept():
             return LEAVE
         if state.queue:
             session._save_queue()

@@ -42,7 +42,7 @@ class State(msgspec.Struct, eq=False):
     base: Record | None = None  # the record this request builds on
     opened_id: str | None = None  # the id the client came with
     pointer: bool = False  # opened through a pointer: no cookie, no rotation
-    due: bool = False  # activity may have to be written
+    due: bool = False  # a commit, though nothing changes: activity may have to be written, or a cookie sent
     stale: bool = False  # the session ended meanwhile: changes are dropped, no cookie
     refused: bool = False  # the address verdict went against a login
     phase: int = OPEN
@@ -116,8 +116,8 @@ class State(msgspec.Struct, eq=False):
         else:
             self.original, _, self.rest = record.payload.partition(BORDER)
             self.meta = None if self.rest else EMPTY_META
-        writes = self.encoded_writes
-        self.kept_writes = writes if writes and codec.is_flat(self.original) else -1  # 0: nothing was committed yet
+        self.kept_writes = self.encoded_writes if codec.is_flat(self.original) else -1
+        self.due = True
 
     def catch_up(self, live: dict[str, dict[str, Any]]) -> None:
         """After a commit on top of a newer record *live* holds what was kept, the changes of others included.

@@ -45,14 +45,13 @@ def test_a_commit_leaves_no_wish() -> None:
     assert all(getattr(state, name) is getattr(fresh, name) for name in data)
 
 
-@pytest.mark.parametrize(("writes", "kept"), [(0, -1), (2, 2)])
-def test_what_was_committed_is_not_as_it_was_opened(writes: int, kept: int) -> None:
+def test_after_a_commit_a_cookie_may_be_due() -> None:
     state = opened(record(), NOW)
-    state.writes, state.wishing().rotating = writes, True
+    state.wishing().rotating = True
     state.changed({"global": {"a": 1}})
+    assert (state.is_kept(), state.due) == (False, False)
     state.rebase(record())
-    assert state.kept_writes == kept
-    assert state.is_kept() is (writes > 0)
+    assert (state.is_kept(), state.due) == (True, True)
 
 
 def test_paths_begin_with_the_storage() -> None:
