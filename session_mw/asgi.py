@@ -129,19 +129,22 @@ class SessionMiddleware:
             await self.app(scope, receive, response.send)
             failed = False
         except StoreError as error:
-            if response.stage >= _STARTED:
+            if response.stage == _STARTED:
                 raise
             await response.refuse(error, scope)
         except AccessRefused as refused:
-            if response.stage >= _STARTED:
+            if response.stage == _STARTED:
                 raise
             for message in refused.answer.messages(scope):
                 await response.send(message)
             failed = False
         finally:
             release_session(bound)
-            if "session" not in scope or scope["session"] is not session:  # two looks cost less than one get()
-                layer.notice_replaced(scope.get("session"))
+            try:
+                if scope["session"] is not session:
+                    layer.notice_replaced(scope["session"])
+            except KeyError:  # taken out
+                layer.notice_replaced(None)
             state = session._state
             if state is not None and (failed or not layer.finished(session, state)):
                 await layer.finish(session, failed=failed)
@@ -202,8 +205,8 @@ class SessionMiddleware:
         await self.app(scope, receiving, sending)
 
 
-_WAITING, _FAILED, _STARTED, _OURS = range(4)
-"""Stages of a response: not begun; not begun, and what was changed could not be kept; begun; our own in its place."""
+_WAITING, _FAILED, _STARTED = range(3)
+"""Stages of a response: not begun; not begun, and what was changed could not be kept; begun."""
 
 
 class _Response:
@@ -220,11 +223,7 @@ class _Response:
     def send(self, message: Message) -> Awaitable[None]:
         """What the app calls. Commits before the start; raises, once, what cannot be kept."""
         stage = self.stage
-        if stage == _STARTED:
-            return self._send(message)
-        if stage == _OURS:
-            return _nothing()
-        if message["type"] != "http.response.start":
+        if stage == _STARTED or message["type"] != "http.response.start":
             return self._send(message)
         session, layer = self._session, self._layer
         state = session._state
@@ -269,12 +268,12 @@ class _Response:
         return {**message, "headers": ASGI_HEADERS.applied(message.get("headers", ()), cookies)}
 
     async def refuse(self, error: StoreError, scope: Scope) -> None:
-        """Answer a store that failed: never as somebody else, never with a cookie."""
-        self.stage = _OURS
+        """Answer a store that failed, in the app's place: never as somebody else, never with a cookie."""
+        send, self._send, self.stage = self._send, _unheard, _STARTED
         logger.error("session_mw: the session store failed: %s", error, exc_info=error)
         for message in unavailable(self._layer.config, scope).messages(scope):
-            await self._send(message)
+            await send(message)
 
 
-async def _nothing() -> None:
-    """What sending comes to after our own answer."""
+async def _unheard(message: Message) -> None:
+    """What the app still sends after our own answer."""
