@@ -9,12 +9,13 @@ written afterwards is committed when the app returns. A store that fails is answ
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Unpack
 from urllib.parse import quote, unquote_to_bytes
 
 from .config import SessionConfig
 from .core.session import Session, bind_session, release_session
+from .core.state import State
 from .errors import StoreError
 from .exchange import AccessRefused, unavailable
 from .headers import ASGI_HEADERS
@@ -229,12 +230,12 @@ class _Response:
         state = session._state
         if state is None:  # the cheap question first
             session._started = True
-        elif state.accessed or layer.concerns(session):
+        elif state.accessed or layer.concerns(session, state):
             try:
                 verdict = layer.commit(session) if stage == _WAITING else self._commit_again()
                 if not isinstance(verdict, Verdict):
-                    return self._wait_and_start(message, verdict)
-                message = self._answer(message, verdict, state.header)
+                    return self._wait_and_start(message, verdict, state)
+                message = self._answer(message, verdict, state)
             except StoreError as error:
                 return self.refuse(error, session._source)
             except Exception:
@@ -252,19 +253,20 @@ class _Response:
         except Exception:
             return self._layer.give_up(self._session)
 
-    async def _wait_and_start(self, message: Message, waited: Awaitable[Verdict]) -> None:
+    async def _wait_and_start(self, message: Message, waited: Awaitable[Verdict], state: State) -> None:
         try:
-            message = self._answer(message, await shielded(waited), None)
+            message = self._answer(message, await shielded(waited), state)
         except StoreError as error:
             await self.refuse(error, self._session._source)
         else:
             self.stage = _STARTED
             await self._send(message)
 
-    def _answer(self, message: Message, verdict: Verdict, header: str | None) -> Message:
-        session, layer = self._session, self._layer
-        cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict, header)
-        layer.started(session)
+    def _answer(self, message: Message, verdict: Verdict, state: State) -> Message:
+        cookies: Sequence[str] = ()
+        if verdict is not LEAVE:
+            cookies = self._layer.set_cookies(self._session._source, verdict, state.header)
+        state.start_response()
         return {**message, "headers": ASGI_HEADERS.applied(message.get("headers", ()), cookies)}
 
     async def refuse(self, error: StoreError, scope: Scope) -> None:

@@ -15,9 +15,14 @@ from .core.event import LOGGED, Event
 from .core.state import State
 from .settings import name_of
 
-__all__ = ["Events"]
+__all__ = ["Events", "log"]
 
 logger = logging.getLogger("session_mw")
+
+
+def log(name: str, reason: str) -> None:
+    """What is logged of an event, whether anybody listens or not."""
+    logger.info("session_mw: session %s (%s)", name, reason)
 
 
 class Events:
@@ -56,7 +61,7 @@ class Events:
         events, state.events = state.events, ()
         for event in events:
             if event.name in LOGGED:
-                logger.info("session_mw: session %s (%s)", event.name, event.reason)
+                log(event.name, event.reason)
         if not self.wanted:
             return []
         return [(callback, event) for event in events for callback in self._filtered.get(event.name, self._always)]

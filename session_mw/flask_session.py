@@ -222,7 +222,7 @@ class FlaskLayer(SessionLayer):
         if state.base is not before and _payload(state.base) != _payload(before):
             session._wrote = True
         session._forced = False
-        self.started(session)
+        state.start_response()
         if state.events:
             self.events.tell(state)
 

@@ -116,24 +116,16 @@ class SessionLayer(Opening):
             await answer
         await self.events.atell(state)
 
-    def concerns(self, session: Session) -> bool:
+    def concerns(self, session: Session, state: State) -> bool:
         """Whether the response has anything to do with the session: somebody touched it, or opening it had results.
 
         Where not, the response is noted as started: what comes later comes too late for a cookie.
         """
-        state = session._state
-        if state is not None and (state.accessed or state.wishes()):
+        if state.accessed or state.wishes():
             return True
         session._started = True
-        if state is not None:
-            state.phase = STARTED
+        state.start_response()
         return False
-
-    def started(self, session: Session) -> None:
-        """The response start has been committed and leaves now."""
-        state = session._state
-        if state is not None and state.phase == OPEN:
-            state.phase = STARTED
 
     def fail(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """The app raised before its response started: carry out the endings it asked for, and nothing else."""

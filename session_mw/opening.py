@@ -18,7 +18,7 @@ from .core.runners import arun, run
 from .core.session import Session
 from .core.state import State, Watched
 from .errors import ConfigurationError, InvalidSessionIdError, SessionClosedError, SessionStateError
-from .events import Events
+from .events import Events, log
 from .exchange import Exchange, Reader
 from .home import Home, build_manager, home_in
 from .managers import Manager, Opened
@@ -225,8 +225,10 @@ class Opening:
                 state = self._begin(state.now)
             if opened.stale:
                 state.stale = True
-            if reason:
+            if reason and state.tells:
                 state.note("refused", state.now, reason)
+            elif reason:
+                log("refused", reason)
         if self._looks_closer:
             data = self._look_closer(session, state, data)
         return session._publish(state, data)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import anyio
 
 from .core.session import Session, bind_session, release_session
-from .core.state import OPEN, STARTED
 from .errors import StoreError
 from .exchange import AccessRefused, Answer, unavailable
 from .headers import ASGI_HEADERS
@@ -101,14 +100,15 @@ class _Socket:
 
     async def _start(self, message: Message) -> Message:
         session, layer = self._session, self._layer
-        if not layer.concerns(session):
-            self._started = True
+        state = session._state
+        if state is None or not layer.concerns(session, state):
+            self._started = session._started = True
             return message
         verdict = layer.commit(session)
         if not isinstance(verdict, Verdict):
             verdict = await verdict
         headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session._source, verdict))
-        layer.started(session)
+        state.start_response()
         self._started = True
         return {**message, "headers": headers}
 
@@ -121,8 +121,8 @@ class _Socket:
             left = layer.give_up(session)
             if not isinstance(left, Verdict):
                 await left
-        if state is not None and state.phase == OPEN:  # else it was given up
-            state.phase = STARTED
+        if state is not None:
+            state.start_response()
 
     async def refuse(self, error: BaseException) -> None:
         """Deny the connection when the store failed before it was answered; raise everything else."""

@@ -179,7 +179,7 @@ class _Response:
             verdict: Any = layer.commit(session)  # nothing is awaited under WSGI
             cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict, state.header)
             headers = WSGI_HEADERS.applied(headers, cookies)
-            layer.started(session)
+            state.start_response()
         self.started = True
         self._write = self._start_response(status, headers, *given[2:])
 

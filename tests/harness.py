@@ -125,7 +125,7 @@ class Exchange:
             verdict = layer.commit(session)
             assert isinstance(verdict, Verdict)
             self.sent = layer.set_cookies(session._source, verdict)
-            layer.started(session)
+            session._state.start_response()
         self.browser.take(self.sent)
         self.app.sent = self.sent
         return self.sent

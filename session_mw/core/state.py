@@ -81,6 +81,11 @@ class State(msgspec.Struct, eq=False):
             self.wish = Wishes()
         return self.wish
 
+    def start_response(self) -> None:
+        """The response starts, and from now on it is too late for a cookie."""
+        if self.phase == OPEN:
+            self.phase = STARTED
+
     def note(self, name: str, at: int, reason: str = "", *, handle: str | None = None, user: str | None = None) -> None:
         """Remember an event, to be told after the store has answered; where nobody listens, only what is logged."""
         if self.tells or name in LOGGED:

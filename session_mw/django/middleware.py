@@ -84,7 +84,8 @@ def _finish(here: Seat, response: Any) -> Any:
         else:
             del response.cookies[name]
     session._started = True  # for whoever has not been looked at yet
-    session._layer.started(session)
+    if session._state is not None:
+        session._state.start_response()
     session._source = None  # no cycle between request and session
     return response
 

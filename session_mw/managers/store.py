@@ -69,7 +69,7 @@ class StoreManager:
         """Ask the store about well-formed tokens only; a doubled ``__Host-`` name is refused unasked."""
         if len(values) == 1:
             token = split(values[0])
-            return Opened(reason="malformed") if token is None else self._open(token, now)
+            return Opened(None, "malformed") if token is None else self._open(token, now)
         if not values:
             return Opened()
         if self._host_prefixed or len(values) > 3:
@@ -90,11 +90,11 @@ class StoreManager:
     def _open(self, token: Token, now: int) -> Flow[Opened]:
         record: Record | None = yield Load(token.id)
         if record is None:
-            return Opened(reason="unknown")
+            return Opened(None, "unknown")
         if not matches(token.secret, record.digest):
-            return Opened(reason="forged")
+            return Opened(None, "forged")
         if expired(record, now):
-            return Opened(reason="expired")
+            return Opened(None, "expired")
         through_pointer = record.closed
         if through_pointer:
             record = yield from self.successor(record, now)

@@ -378,7 +378,7 @@ async def handle(app: App, work: Any, *, load: bool = True) -> None:
     if not hasattr(verdict, "action"):
         verdict = await verdict
     app.browser.take(app.layer.set_cookies(session._source, verdict))
-    app.layer.started(session)
+    session._state.start_response()
     await app.layer.finish(session, failed=False)
 
 

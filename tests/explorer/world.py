@@ -194,7 +194,8 @@ class Request:
             self.ended = self.seen.login
         plan: Any = layer.commit(session)
         verdict: Verdict = plan if isinstance(plan, Verdict) else (yield from plan)
-        layer.started(session)
+        if session._state is not None:
+            session._state.start_response()
         return verdict
 
     def stamp(self, session: Session) -> str:
