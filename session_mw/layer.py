@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .core.operations import Flow
 from .core.runners import arun, run, run_ready
@@ -84,7 +84,7 @@ class SessionLayer(Opening):
         if type(plan) is Verdict:
             return plan
         home: Home = session._home
-        flow = cast("Flow[Verdict]", plan)
+        flow: Flow[Verdict] = plan
         if home.store is None:
             return arun(flow, home.astore)
         with session._lock:  # only what a store is asked: everything before is done in one breath
