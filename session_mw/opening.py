@@ -133,19 +133,14 @@ class Opening:
         home: Home = self.home if session._before is None else session._home
         now = int(self._clock())
         state, opened = self._begin(now, header), home.manager.open(values, now)
-        if type(opened) is not Opened or self._asks:
-            opened = self._asked(session, state, opened, home)
+        if type(opened) is not Opened or self._asks:  # store or callbacks have their say
+            if self._awaits or (home.store is None and self._admission.waits(session, opened)):
+                raise SessionStateError("this session must be awaited first: await session.load()")
+            flow: Any = self._admission.judge(session, state, opened) if self._asks else opened
+            opened = run(flow, home.store)
         state = self._take(session, state, opened)
         if state.events:
             self.events.tell(state)
-
-    def _asked(self, session: Session, state: State, opened: Opened | Flow[Opened], home: Home) -> Opened:
-        """What comes of *opened* once store and callbacks have had their say."""
-        if self._awaits or (home.store is None and self._admission.waits(session, opened)):
-            raise SessionStateError("this session must be awaited first: await session.load()")
-        flow: Any = self._admission.judge(session, state, opened) if self._asks else opened
-        answer: Opened = run(flow, home.store)
-        return answer
 
     def opening(self, session: Session) -> Awaitable[None] | None:
         """``afill(session)``, where ``must_wait`` says so; ``None`` where the session fills at first touch."""
@@ -208,30 +203,34 @@ class Opening:
 
     def _take(self, session: Session, state: State, opened: Opened) -> State:
         """Pour what opened into *session*; its state."""
-        record, reason = opened.record, opened.reason
-        data: dict[str, Any] = {}
-        if record is not None:
+        record = opened.record
+        if record is None:
+            state, data = self._refused(state, opened.stale, opened.reason), {}
+        else:
             try:
                 data = state.adopt(record)
             except ValueError:
-                record, reason = None, "corrupt"
+                state, data = self._refused(state, False, "corrupt"), {}
             else:
                 if opened.pointer:
                     state.pointer = True
                 if opened.due:
                     state.due = True
-        if record is None:
-            if state.base is not None:  # nothing of what was refused may stay
-                state = self._begin(state.now)
-            if opened.stale:
-                state.stale = True
-            if reason and state.tells:
-                state.note("refused", state.now, reason)
-            elif reason:
-                log("refused", reason)
         if self._looks_closer:
             data = self._look_closer(session, state, data)
         return session._publish(state, data)
+
+    def _refused(self, state: State, stale: bool, reason: str) -> State:
+        """The state of a request whose claim, if it made one, is refused; nothing of what was refused stays."""
+        if state.base is not None:
+            state = self._begin(state.now)
+        if stale:
+            state.stale = True
+        if reason and state.tells:
+            state.note("refused", state.now, reason)
+        elif reason:
+            log("refused", reason)
+        return state
 
     def _look_closer(self, session: Session, state: State, data: dict[str, Any]) -> dict[str, Any]:
         """What only some configurations ask for: listeners, addresses."""
