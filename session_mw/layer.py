@@ -87,10 +87,14 @@ class SessionLayer(Opening):
         flow: Flow[Verdict] = plan
         if home.store is None:
             return arun(flow, home.astore)
-        with session._lock:  # only what a store is asked: everything before is done in one breath
+        lock = session._lock  # only for what a store is asked: everything before is done in one breath
+        lock.acquire()
+        try:
             if not self.on_loop:
                 return run(flow, home.store)
             verdict, pending = run_ready(flow, home.store)
+        finally:
+            lock.release()
         return arun(flow, home.astore, pending) if verdict is None else verdict
 
     def commit_early(self, session: Session) -> None:

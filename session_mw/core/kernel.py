@@ -18,6 +18,7 @@ __all__ = ["Before", "Kernel"]
 
 _hold, _drop, _pour = dict.setdefault, dict.clear, dict.update  # looked up once: every request makes a session
 _guard = threading.Lock()  # held for the moment in which a session gets its data, or its own lock
+_RLock = type(threading.RLock())  # the type itself: ``threading.RLock`` is a detour
 
 
 class Before:
@@ -62,7 +63,7 @@ class Kernel(LazyDict):
         if self._made_lock is None:
             with _guard:
                 if self._made_lock is None:
-                    self._made_lock = threading.RLock()
+                    self._made_lock = _RLock()
         return self._made_lock
 
     # -- waking, and whether a write is in time ----------------------------------------------------------------
