@@ -83,7 +83,7 @@ class SessionLayer(Opening):
     def _carry_out(self, session: Session, plan: Any) -> Verdict | Awaitable[Verdict]:
         if type(plan) is Verdict:
             return plan
-        home: Home = session._home
+        home: Home = self.home if session._before is None else session._home
         flow: Flow[Verdict] = plan
         if home.store is None:
             return arun(flow, home.astore)

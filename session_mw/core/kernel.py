@@ -61,9 +61,12 @@ class Kernel(LazyDict):
     def _lock(self) -> Any:
         """Held while something is written: thread-pool handlers, free-threading."""
         if self._made_lock is None:
-            with _guard:
+            _guard.acquire()  # not ``with``, which costs twice as much
+            try:
                 if self._made_lock is None:
                     self._made_lock = _RLock()
+            finally:
+                _guard.release()
         return self._made_lock
 
     # -- waking, and whether a write is in time ----------------------------------------------------------------
@@ -81,7 +84,7 @@ class Kernel(LazyDict):
 
     def _publish(self, state: State, data: Mapping[str, Any]) -> State:
         """Hold what was opened, unless another thread was faster; the state that holds now."""
-        _guard.acquire()  # not ``with``, which costs twice as much
+        _guard.acquire()
         try:
             if self._state is None:
                 _drop(self)

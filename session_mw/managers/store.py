@@ -34,6 +34,7 @@ from ..core.record import Record, followed, pointer
 from ..core.seal import NONCE_BYTES, PayloadSealer
 from ..core.state import OPEN, State
 from ..core.tokens import RANDOM_BYTES, Token, digest, matches, mint, spent, split
+from ..core.wishes import NOTHING
 from ..errors import SealError, StoreConflictError, StoreError
 from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict, note_change
 from .limit import SessionLimit
@@ -249,7 +250,8 @@ class StoreManager:
             if record is None:
                 outcome = yield Delete(newer.id, newer.version)
             else:
-                payload_only = record.last_activity == newer.last_activity and not state.wishes()
+                plain = state.wish is NOTHING or not state.wish.change_record()
+                payload_only = plain and record.last_activity == newer.last_activity
                 kept = record if sealer is None else _sealed(record, sealer, random)
                 outcome = yield Save(kept, newer.version, payload_only)
             if outcome in _DONE:
