@@ -215,6 +215,172 @@ def test_a_loop_that_has_ended_is_forgotten(redis_server):
     assert len(store._line._loops._made) == 1
 
 
+# alone
+
+
+async def test_who_is_alone_needs_no_pump(store, client):
+    record = await made(store)
+    await store.load(record.id)
+    pump = batcher(store)._pump
+    client.config_resetstat()
+    changed = structs.replace(record, version=2, payload=b"new")
+    assert await store.save(changed, 1, payload_only=True) is Outcome.SAVED
+    assert await store.load(record.id) == changed
+    assert client.info("commandstats")["cmdstat_get"]["calls"] == 1
+    assert batcher(store)._pump is pump
+    assert await asyncio.gather(store.load(record.id), store.load(record.id)) == [changed] * 2
+    assert batcher(store)._pump is not pump, "the others of the tick travel along"
+
+
+@pytest.mark.parametrize("when", ["in the tick", "on the way"])
+async def test_who_is_cancelled_alone_does_not_stop_who_asked_meanwhile(new_redis, when):
+    server = new_redis()
+    store = AsyncRedisStore(server.url)
+    record = await made(store)
+    await store.load(record.id)
+    assert batcher(store)._alone
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        first = asyncio.create_task(store.load(record.id))
+        await asyncio.sleep(0)
+        while when == "on the way" and batcher(store)._queue:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        second = asyncio.create_task(store.load(record.id))
+        if when == "on the way":
+            await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert await second == record
+    assert await store.load(record.id) == record
+    await store.teardown()
+
+
+async def test_who_is_alone_is_told_when_it_takes_too_long(new_redis):
+    server = new_redis()
+    store = AsyncRedisStore(f"{server.url}?socket_timeout=0.3&wait_timeout=0.1")
+    record = await made(store)
+    await store.load(record.id)
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreError, match="did not answer in time"):
+            await store.save(structs.replace(record, version=2), 1)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert asyncio.current_task().cancelling() == 0
+    assert await store.load("n" * 24) is None
+    await store.teardown()
+
+
+async def test_one_alone_whose_connection_breaks(gate, gated):
+    record = await made(gated)
+    await gated.load(record.id)
+    for _ in range(2):
+        assert batcher(gated)._alone
+        gate.swallow = 1
+        assert await gated.load(record.id) == record, "asked again"
+    gate.swallow = 2
+    with pytest.raises(StoreError):
+        await gated.load(record.id)
+    assert await gated.load(record.id) == record
+    gate.swallow = 1
+    with pytest.raises(StoreError) as lost:
+        await gated.save(structs.replace(record, version=2), 1)
+    assert isinstance(lost.value.__cause__, redis.ConnectionError)
+    assert await gated.load(record.id) == structs.replace(record, version=2), "it was made, once"
+
+
+async def test_one_alone_is_asked_for_twice_at_most(store, monkeypatch):
+    record, tries = await made(store), []
+    await store.load(record.id)
+
+    async def broken(connection):
+        tries.append(connection)
+        raise redis.ConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(redis_batch, "_read", broken)
+        with pytest.raises(StoreError):
+            await store.load(record.id)
+    assert len(tries) == 2
+    assert await store.load(record.id) == record
+
+
+async def test_an_answer_that_nobody_will_read_is_nobodys(new_redis, monkeypatch):
+    server = new_redis()
+    store = AsyncRedisStore(server.url)
+    record, other = await made(store, payload=b"mine"), await made(store, payload=b"other")
+    await store.load(record.id)
+
+    async def never(connection):
+        await asyncio.get_running_loop().create_future()
+
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(redis_batch, "_read", never)
+            task = asyncio.create_task(store.load(record.id))
+            while batcher(store)._limit._task is not task:  # noqa: ASYNC110  (until it is on its way)
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        task = asyncio.create_task(store.load(other.id))
+        while batcher(store)._limit._task is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert await task == other
+    await store.teardown()
+
+
+async def test_what_the_server_closed_meanwhile_costs_one_alone_no_write(gate, gated):
+    record = await made(gated)
+    await gated.load(record.id)
+    connection = batcher(gated)._connection
+    gate.hang_up()
+    while not await connection.can_read():  # noqa: ASYNC110  (until the loop has heard of it)
+        await asyncio.sleep(0)
+    assert await gated.touch(record.id, NOW + 60, NOW + 7260) is True
+
+
+async def test_closing_waits_for_one_alone(store):
+    record = await made(store)
+    await store.load(record.id)
+    loaded, _ = await asyncio.gather(store.load(record.id), store.teardown())
+    assert loaded == record
+
+
+def test_one_alone_in_a_loop_that_is_shut_down_leaves_nobody_waiting(new_redis, recwarn):
+    server = new_redis()
+    store = AsyncRedisStore(server.url)
+    tasks, complaints = [], []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        for _ in range(2):
+            await store.load("n" * 24)
+        server.process.send_signal(signal.SIGSTOP)
+        tasks.append(asyncio.create_task(store.load("n" * 24)))
+        while not tasks[0].done() and not batcher(store)._limit._task:  # noqa: ASYNC110  (until it is on its way)
+            await asyncio.sleep(0)
+        tasks.extend(asyncio.create_task(store.load("n" * 24)) for _ in range(3))
+        while len(batcher(store)._queue) != 3:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    try:
+        asyncio.run(main())
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert all(task.cancelled() for task in tasks)
+    assert complaints == []
+    store._line._loops._made.clear()
+    gc.collect()
+    assert [str(one.message) for one in recwarn] == [], "its connection was closed"
+
+
 # whose error
 
 
@@ -359,6 +525,17 @@ async def test_a_limit_holds_for_each_stay_with_one_timer():
         assert asyncio.current_task().cancelling() == 0
 
 
+async def test_a_limit_in_a_task_that_was_cancelled_before():
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    with pytest.raises(TimeoutError), Limit(loop, 0.02):  # as in a ``finally``
+        await loop.create_future()
+    assert task.cancelling() == 1
+    task.uncancel()
+
+
 async def test_a_limit_can_be_moved_on_and_be_none():
     loop = asyncio.get_running_loop()
     limit = Limit(loop, 0.02)
@@ -413,7 +590,7 @@ async def test_who_is_cancelled_while_the_server_thinks_is_forgotten(new_redis):
     server.process.send_signal(signal.SIGSTOP)
     try:
         first, second = (asyncio.create_task(store.load(record.id)) for _ in range(2))
-        while batcher(store)._queue or not batcher(store)._pumping:  # noqa: ASYNC110  (until it is on its way)
+        while batcher(store)._queue or not batcher(store)._busy:  # noqa: ASYNC110  (until it is on its way)
             await asyncio.sleep(0)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -459,8 +636,8 @@ def test_a_loop_that_is_shut_down_leaves_nobody_waiting(new_redis, recwarn):
 @pytest.mark.parametrize("sent", [True, False])
 async def test_a_pump_that_is_cancelled_leaves_nobody_waiting(store, sent, monkeypatch):
     monkeypatch.setattr(redis_batch, "BATCH", 2)
-    waiting = [batcher(store).send(b"PING\r\n", reads=True) for _ in range(5)]
-    while sent and len(batcher(store)._queue) == 5:  # noqa: ASYNC110
+    waiting = [asyncio.ensure_future(store.load("n" * 24)) for _ in range(5)]
+    while len(batcher(store)._queue) != (3 if sent else 5) or batcher(store)._pump.done():  # noqa: ASYNC110
         await asyncio.sleep(0)
     batcher(store)._pump.cancel()
     answers = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
