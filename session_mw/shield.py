@@ -3,7 +3,8 @@
 Decided here: the canceller waits. The work goes on to its end, and only then is the cancellation heard: so nothing is
 carried on behind anybody's back, and a store is not torn down under it.
 
-* ``shielded`` holds off a cancel scope (anyio, trio), as a client that goes away cancels. It costs next to nothing.
+* ``shielded`` holds off a cancel scope (anyio, trio), as a client that goes away cancels. Where neither library is
+  loaded there is no scope, and it costs nothing.
 * ``outlasting`` also holds off the ``cancel()`` of an asyncio task, which heeds no scope, at the price of a task: for
   work of several steps.
 """
@@ -11,6 +12,7 @@ carried on behind anybody's back, and a store is not torn down under it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine
+from sys import modules
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -21,8 +23,12 @@ __all__ = ["outlasting", "shielded"]
 T = TypeVar("T")
 
 
-async def shielded(work: Awaitable[T]) -> T:
+def shielded(work: Awaitable[T]) -> Awaitable[T]:
     """*work*, to its end."""
+    return _shielded(work) if "anyio" in modules or "trio" in modules else work
+
+
+async def _shielded(work: Awaitable[T]) -> T:
     from anyio import CancelScope  # loaded only where it is used
 
     result: Any = None  # for type checkers: a cancel scope might swallow what happens inside

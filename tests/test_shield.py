@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from session_mw import shield
 from session_mw.shield import outlasting, shielded
 
 
@@ -123,3 +124,15 @@ def test_where_no_asyncio_runs_a_scope_is_all_there_is(monkeypatch: pytest.Monke
             assert await outlasting(work.run()) == 7
 
     asyncio.run(story())
+
+
+def test_without_a_library_that_has_scopes_there_is_nothing_to_hold_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing() -> None: ...
+
+    for loaded, shields in (({}, False), ({"anyio": 1}, True), ({"trio": 1}, True)):
+        monkeypatch.setattr(shield, "modules", loaded)
+        work = nothing()
+        held = shielded(work)
+        assert (held is not work) is shields
+        asyncio.run(held)  # type: ignore[arg-type]
+        work.close()
