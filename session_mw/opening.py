@@ -132,7 +132,8 @@ class Opening:
             values = self._read(header)
         home: Home = self.home if session._before is None else session._home
         now = int(self._clock())
-        state, opened = self._begin(now, header), home.manager.open(values, now)
+        opened = home.manager.open(values, now)
+        state = self._begin(now, header)
         if type(opened) is not Opened or self._asks:  # store or callbacks have their say
             if self._awaits or (home.store is None and self._admission.waits(session, opened)):
                 raise SessionStateError("this session must be awaited first: await session.load()")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import SessionClosedError
-from . import codec, tokens
+from . import tokens
+from .codec import is_flat
 from .layer import Layer
 from .mapping import UNFILLED, LazyDict
 from .state import OPEN, OVER, STARTED, State
@@ -89,7 +90,7 @@ class Kernel(LazyDict):
             if self._state is None:
                 _drop(self)
                 _pour(self, data)
-                if codec.is_flat(state.original):
+                if is_flat(state.original):
                     state.kept_writes = 0
                 if self._started:
                     state.phase = STARTED

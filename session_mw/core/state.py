@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from ..errors import StoreError
-from . import codec
 from .changes import Replay, merge_attempts, same
+from .codec import decode, encode_if_changed, is_flat
 from .event import LOGGED, Event
 from .login import Login
 from .payload import BORDER, DEFAULT_STORAGE, EMPTY_META, NO_ITEMS, Meta, read_meta
@@ -107,7 +107,7 @@ class State(msgspec.Struct, eq=False):
         original, border, rest = record.payload.partition(BORDER)
         if not border:
             raise ValueError("unknown payload format")
-        self.loaded = data = codec.decode(original)
+        self.loaded = data = decode(original)
         self.original, self.base, self.opened_id = original, record, record.id
         if rest:
             self.rest, self.meta = rest, None
@@ -121,7 +121,7 @@ class State(msgspec.Struct, eq=False):
         else:
             self.original, _, self.rest = record.payload.partition(BORDER)
             self.meta = None if self.rest else EMPTY_META
-        self.kept_writes = self.encoded_writes if codec.is_flat(self.original) else -1
+        self.kept_writes = self.encoded_writes if is_flat(self.original) else -1
         self.due = True
 
     def catch_up(self, live: dict[str, dict[str, Any]]) -> None:
@@ -222,7 +222,7 @@ class State(msgspec.Struct, eq=False):
 
     def stored_items(self, storage: str) -> dict[str, Any]:
         """A fresh copy of what *storage* held when it was opened (nothing, once cleared)."""
-        return {} if storage in self.wish.cleared else codec.decode(self.original_of(storage))
+        return {} if storage in self.wish.cleared else decode(self.original_of(storage))
 
     def original_of(self, storage: str) -> bytes:
         """What *storage* held when it was opened, encoded; nothing once all was wiped."""
@@ -255,9 +255,9 @@ class State(msgspec.Struct, eq=False):
         for storage, data in live.items():
             if storage == DEFAULT_STORAGE and not wish.wiped:
                 plain = self.kept_writes >= 0 and self.plain_writes == self.writes
-                new = codec.encode_if_changed(data, self.original, self.loaded, plain=plain)
+                new = encode_if_changed(data, self.original, self.loaded, plain=plain)
             else:
-                new = codec.encode_if_changed(data, self.original_of(storage), None, _root(storage))
+                new = encode_if_changed(data, self.original_of(storage), None, _root(storage))
             if new is not None:
                 encoded[storage] = new
         self.encoded = encoded

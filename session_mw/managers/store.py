@@ -162,6 +162,8 @@ class StoreManager:
         """Plan first: an untouched session never creates a flow."""
         base = state.base
         changed = state.changed(live)
+        if changed and base is not None and state.wish is NOTHING and state.end_others is None:
+            return self._save(state, live, base, now, random, early)  # the usual
         if state.stale and not state.wish.logged_in:
             if changed and not state.dropped:
                 state.drop(now, "stale_token")
@@ -193,7 +195,7 @@ class StoreManager:
         until = slide(base, now, self._limits)
         if (yield Touch(base.id, now, until)) is True:  # not again when this request commits again
             state.base = msgspec.structs.replace(base, last_activity=now, expires_at=until)
-        return self._announce(state, now, early)
+        return self._announce(state, now, early) if state.unsent or state.emptied else LEAVE
 
     def _change(self, state: State, live: Live, now: int, random: Random, early: bool) -> Flow[Verdict]:
         if state.base is None or ((state.wish.rotating or state.wish.wiped) and not early):
