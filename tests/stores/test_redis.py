@@ -578,7 +578,8 @@ def test_purges_in_a_loop_look_at_each_key_once(request, monkeypatch, clustered)
     calls = list(iter(lambda: store.purge(NOW - 10**7, 5), 0))
     assert sum(calls) == len(due)
     assert all(count == 5 for count in calls[:-1])
-    assert counted.pages <= once + len(calls) + 1, "each call begins on the page where the one before had enough"
+    # each call begins on the page where the one before had enough; a table that is being resized has a few pages more
+    assert counted.pages <= once + 2 * len(calls) + len(nodes), "a call that began anew each time would look at 800"
     assert all(store.load(record.id) == record for record in alive)
     assert all(store.load(record.id) is None for record in due)
     for client in clients:
