@@ -18,7 +18,7 @@ from typing import Any
 
 from .__main__ import names_of, progress
 from .frameworks import BUILDERS, COLUMNS, FRAMES
-from .harness import Cell, Run, measure
+from .harness import Cell, Run, awake, measure
 from .report import grid_lines, versions
 from .scenarios import SCENARIOS
 
@@ -112,6 +112,7 @@ def _arguments(arguments: Iterable[str] | None) -> argparse.Namespace:
     parser.add_argument("--scenario", type=names_of(COLUMNS), default=list(COLUMNS), help="such as S2,S3,login")
     parser.add_argument("--quick", action="store_true", help="5 rounds of 8 ms, within 40 s")
     parser.add_argument("--check", action="store_true", help="exit 1 if a budget is missed")
+    parser.add_argument("--awake", action="store_true", help="let the processor never fall asleep")
     parser.add_argument("--json", type=Path, help="where the figures go, if anywhere")
     return parser.parse_args(None if arguments is None else list(arguments))
 
@@ -120,16 +121,17 @@ def main(arguments: Iterable[str] | None = None) -> int:
     """Run it; the exit status."""
     asked = _arguments(arguments)
     size = QUICK if asked.quick else FULL
-    run = measure(
-        [builder for name in BUILDERS if name in asked.only for builder in BUILDERS[name]],
-        columns=[name for name in COLUMNS if name in asked.scenario],
-        rounds=int(asked.rounds or size["rounds"]),
-        batch_ms=asked.batch_ms or size["batch_ms"],
-        limit=size["limit"],
-        progress=progress,
-        frames=FRAMES,
-        against="peer",
-    )
+    with awake(asked.awake):
+        run = measure(
+            [builder for name in BUILDERS if name in asked.only for builder in BUILDERS[name]],
+            columns=[name for name in COLUMNS if name in asked.scenario],
+            rounds=int(asked.rounds or size["rounds"]),
+            batch_ms=asked.batch_ms or size["batch_ms"],
+            limit=size["limit"],
+            progress=progress,
+            frames=FRAMES,
+            against="peer",
+        )
     print(table(run))
     if asked.json is not None:
         asked.json.write_text(json.dumps(as_json(run), indent=1) + "\n", encoding="utf-8")

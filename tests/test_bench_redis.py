@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 
 import pytest
 
-from bench import growth
+from bench import growth, harness
 from bench import redis as bench
 
 
@@ -51,6 +53,16 @@ def test_a_budget_is_held_or_missed():
     assert bench.table([fast, slow], {}).count("✗") == 1
 
 
+def test_the_processor_is_kept_awake_for_so_long_and_no_longer(monkeypatch):
+    started, begin = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command: started.append(begin(command)) or started[-1])
+    with harness.awake(really=False):
+        assert started == []
+    with harness.awake():
+        assert [process.poll() for process in started] == [None]
+    assert [process.poll() for process in started] == [-signal.SIGTERM]
+
+
 def test_the_program(redis_program, tmp_path, capsys, monkeypatch):
     row = bench.Row("load", 64, "faster", 6, speeds=[(1, 1)], costs=[(1, 1)])
     monkeypatch.setattr(bench, "measure", lambda path, rounds, seconds: [row])
@@ -59,7 +71,7 @@ def test_the_program(redis_program, tmp_path, capsys, monkeypatch):
     kept = json.loads((tmp_path / "out.json").read_text())
     assert kept["round_trips"]["save"] == 1
     assert kept["rows"][0]["holds"] is False
-    assert bench.main(["--check"]) == 1
+    assert bench.main(["--check", "--awake"]) == 1
     monkeypatch.setattr(bench.shutil, "which", lambda name: None)
     assert bench.main([]) == 2
     assert "redis-server is not installed" in capsys.readouterr().err
