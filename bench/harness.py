@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
 import statistics
 import subprocess
 import sys
@@ -82,7 +83,7 @@ class Run:
 
 @contextmanager
 def awake(really: bool = True) -> Iterator[None]:
-    """Keep the processor awake: somebody who never rests, at the lowest priority, while this process lives.
+    """Keep the processors awake: for each somebody who never rests, at the lowest priority, while this process lives.
 
     Where nothing else runs it falls asleep at each wait for a server, and its waking is charged to whoever waited.
     """
@@ -90,12 +91,13 @@ def awake(really: bool = True) -> Iterator[None]:
         yield
         return
     code = "import os; parent = os.getppid(); os.nice(19)\nwhile os.getppid() == parent: pass"
-    process = subprocess.Popen([sys.executable, "-c", code])  # noqa: S603  (of our own making)
+    restless = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(os.cpu_count() or 1)]  # noqa: S603
     try:
         yield
     finally:
-        process.terminate()
-        process.wait(10)
+        for process in restless:
+            process.terminate()
+            process.wait(10)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ own count of how often it read from a client. The event loop is uvloop's where t
 program ``redis-server``; nothing else is touched.
 
 Where nothing else runs the processor falls asleep at each wait for the server, and waking it is charged to whoever
-waited, ours and redis-py's alike. ``--awake`` keeps it awake, by a process of the lowest priority that does nothing.
+waited, ours and redis-py's alike. ``--awake`` keeps it awake, by a process of the lowest priority for each core.
 
 Exit status: 0; 1 when ``--check`` finds a budget missed; 2 without the program.
 """
