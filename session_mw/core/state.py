@@ -15,7 +15,7 @@ from .changes import Replay, merge_attempts, same
 from .codec import decode, encode_if_changed, is_flat
 from .event import LOGGED, Event
 from .login import Login
-from .payload import BORDER, DEFAULT_STORAGE, EMPTY_META, NO_ITEMS, Meta, read_meta
+from .payload import BORDER, DEFAULT_STORAGE, EMPTY_META, NO_ITEMS, Meta, read_meta, split
 from .record import Record
 from .tokens import Token
 from .wishes import EMPTY, NOTHING, UNSET, Wishes
@@ -104,9 +104,7 @@ class State(msgspec.Struct, eq=False):
 
     def adopt(self, record: Record) -> dict[str, Any]:
         """Build on *record*; the items of storage ``global``. Raises ``ValueError`` for a damaged payload."""
-        original, border, rest = record.payload.partition(BORDER)
-        if not border:
-            raise ValueError("unknown payload format")
+        original, rest = split(record.payload)
         self.loaded = data = decode(original)
         self.original, self.base, self.opened_id = original, record, record.id
         if rest:
