@@ -81,8 +81,6 @@ LEFTOVERS = (
     "was never retrieved",
     "Task was destroyed but it is pending",
 )
-COVERAGE = "Exception ignored in atexit callback: <bound method Coverage."
-"""What coverage leaves behind by itself, when SIGTERM reaches a worker that is writing its data at its end anyway."""
 
 
 class Server:
@@ -123,8 +121,7 @@ class Server:
             return
         output = self.output()
         assert not stubborn, f"the server ignored SIGTERM:\n{output}"
-        judged = output.replace(COVERAGE, "")
-        left = [mark for mark in LEFTOVERS if mark in judged]
+        left = [mark for mark in LEFTOVERS if mark in output]
         assert not left, f"the server left something behind ({', '.join(left)}):\n{output}"
 
     def wait_ready(self, seconds: float) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import COVERAGE, LEFTOVERS, StartServer
+from conftest import LEFTOVERS, StartServer
 
 APP = """
 async def app(scope, receive, send):
@@ -67,12 +67,6 @@ def test_a_leftover_in_the_output_fails(server: StartServer, mark: str) -> None:
     with pytest.raises(AssertionError, match="left something behind"):
         running.stop()
     running.kill()  # seen and judged here; the fixture need not judge it again
-
-
-def test_what_coverage_leaves_behind_is_not_the_servers(server: StartServer) -> None:
-    running = server(["-c", f"print({COVERAGE!r}); {LISTEN} signal.pause()"])
-    running.stop()
-    assert COVERAGE in running.output()
 
 
 def test_a_killed_server_is_not_judged(server: StartServer) -> None:

@@ -215,6 +215,26 @@ def test_a_loop_that_has_ended_is_forgotten(redis_server):
     assert len(store._line._loops._made) == 1
 
 
+def shut_down(main, server, store, tasks, recwarn):
+    """Run *main*, which leaves *tasks* waiting for a *server* that has been stopped: all are cancelled, in silence."""
+    complaints = []
+
+    async def watched():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        await main()
+
+    try:
+        asyncio.run(watched())
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert tasks
+    assert all(task.cancelled() for task in tasks)
+    assert complaints == []
+    store._line._loops._made.clear()
+    gc.collect()
+    assert [str(one.message) for one in recwarn] == [], "its connection was closed"
+
+
 # alone
 
 
@@ -356,10 +376,9 @@ async def test_closing_waits_for_one_alone(store):
 def test_one_alone_in_a_loop_that_is_shut_down_leaves_nobody_waiting(new_redis, recwarn):
     server = new_redis()
     store = AsyncRedisStore(server.url)
-    tasks, complaints = [], []
+    tasks = []
 
     async def main():
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
         for _ in range(2):
             await store.load("n" * 24)
         server.process.send_signal(signal.SIGSTOP)
@@ -370,15 +389,7 @@ def test_one_alone_in_a_loop_that_is_shut_down_leaves_nobody_waiting(new_redis, 
         while len(batcher(store)._queue) != 3:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
-    try:
-        asyncio.run(main())
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-    assert all(task.cancelled() for task in tasks)
-    assert complaints == []
-    store._line._loops._made.clear()
-    gc.collect()
-    assert [str(one.message) for one in recwarn] == [], "its connection was closed"
+    shut_down(main, server, store, tasks, recwarn)
 
 
 # whose error
@@ -612,25 +623,16 @@ async def test_closing_waits_for_what_is_under_way(store):
 def test_a_loop_that_is_shut_down_leaves_nobody_waiting(new_redis, recwarn):
     server = new_redis()
     store = AsyncRedisStore(server.url)
-    tasks, complaints = [], []
+    tasks = []
 
     async def main():
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
         await store.load("n" * 24)
         server.process.send_signal(signal.SIGSTOP)
         tasks.extend(asyncio.create_task(store.load("n" * 24)) for _ in range(redis_batch.BATCH + 10))
         while len(batcher(store)._queue) != 10:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
-    try:
-        asyncio.run(main())
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-    assert all(task.cancelled() for task in tasks)
-    assert complaints == []
-    store._line._loops._made.clear()
-    gc.collect()
-    assert [str(one.message) for one in recwarn] == [], "its connection was closed"
+    shut_down(main, server, store, tasks, recwarn)
 
 
 @pytest.mark.parametrize("sent", [True, False])
