@@ -18,6 +18,7 @@ __all__ = ["ASGI_HEADERS", "WSGI_HEADERS", "HeaderRule"]
 
 logger = logging.getLogger("session_mw")
 H = TypeVar("H", str, bytes)
+_VARY, _CACHE_CONTROL = len("vary"), len("cache-control")
 
 
 class HeaderRule(Generic[H]):
@@ -40,9 +41,9 @@ class HeaderRule(Generic[H]):
         varies = cached = False
         for name, _ in kept:
             length = len(name)  # tells nearly all apart
-            if length == 4 and name.lower() == self._vary_key:
+            if length == _VARY and name.lower() == self._vary_key:
                 varies = True
-            elif length == 13 and name.lower() == self._cache_key:
+            elif length == _CACHE_CONTROL and name.lower() == self._cache_key:
                 cached = True
         if varies:
             kept.append((self._vary, self._encode(vary_cookie(self._taken(kept, self._vary_key)))))

@@ -204,11 +204,10 @@ class Batcher:
 
     async def _at_hand(self, waiting: _Waiting) -> bool:
         """Whether *waiting* can be sent without ado."""
-        connection = self._connection
-        if connection is None or not connection.is_connected or connection.should_reconnect():
+        if self._connection is None or not (waiting.reads or self._replicas is None):
             return False
         try:
-            return (waiting.reads or self._replicas is None) and not await connection.can_read()
+            return await _fit(self._connection)
         except BROKEN:
             return False
 
@@ -332,8 +331,8 @@ class Batcher:
         connection = self._connection
         if connection is None:
             connection = self._connection = await self._pool.get_connection()
-        elif not connection.is_connected or connection.should_reconnect() or await connection.can_read():
-            await self._hang_up()  # unasked data: the server hung up, or is not where we think
+        elif not await _fit(connection):
+            await self._hang_up()
             await connection.connect()
         return connection
 
@@ -362,6 +361,11 @@ class Batcher:
                 waiting.answer(error)
             self._queue.clear()
         self._queue[:0] = again
+
+
+async def _fit(connection: Any) -> bool:
+    """Whether *connection* can be used as it is; with unasked data the server hung up, or is not where we think."""
+    return connection.is_connected and not connection.should_reconnect() and not await connection.can_read()
 
 
 async def _read(connection: Any) -> Any:
