@@ -53,7 +53,7 @@ class SessionLayer(Opening):
             return LEAVE
         if state.queue:
             session._save_queue()
-        if self.owner_key is not None and state.phase == OPEN:
+        if self.owner_key is not None:
             session._follow_owner(self.owner_key)
         if self.upgrade is not None:
             return self._commit_beside(session, state, self.upgrade)
@@ -100,6 +100,8 @@ class SessionLayer(Opening):
     def commit_early(self, session: Session) -> None:
         """``session.commit()``: write before the response starts, where that needs no waiting."""
         state = session._touch()
+        if self.owner_key is not None:
+            session._follow_owner(self.owner_key)
         self._note_parting(session, state)
         home: Home = session._home
         plan = self._plan(session, state, state.phase == OPEN)
@@ -114,6 +116,8 @@ class SessionLayer(Opening):
     async def acommit_early(self, session: Session) -> None:
         """``session.acommit()``: the same, wherever it may have to wait."""
         state = session._touch()
+        if self.owner_key is not None:
+            session._follow_owner(self.owner_key)
         self._note_parting(session, state)
         answer = self._carry_out(session, self._plan(session, state, state.phase == OPEN))
         if not isinstance(answer, Verdict):
@@ -152,21 +156,23 @@ class SessionLayer(Opening):
         state = session._state
         if state is None or state.phase != STARTED:
             return LEAVE
-        if state.is_kept():
-            return LEAVE
         if failed:
             state.queue = ()
+        if state.is_kept() and not state.queue:
+            return LEAVE
         if self.may_write_late(session):
             if state.queue:
                 session._save_queue()
+            if self.owner_key is not None:
+                session._follow_owner(self.owner_key)
             return self._carry_out(session, self._plan(session, state))
-        if state.changed(session._live()) and not state.dropped:
+        if (state.queue or state.changed(session._live())) and not state.dropped:
             state.note("dropped", self.now(), "late", handle=state.handle)
         return LEAVE
 
     def finished(self, session: Session, state: State) -> bool:
         """Whether a response that went well left nothing to write or to tell; then the session is over."""
-        if state.phase != STARTED or state.tells or state.events or not state.is_kept():
+        if state.phase != STARTED or state.tells or state.events or state.queue or not state.is_kept():
             return False
         state.phase = OVER
         return True

@@ -235,9 +235,11 @@ class Opening:
 
     def _look_closer(self, session: Session, state: State, data: dict[str, Any]) -> dict[str, Any]:
         """What only some configurations ask for: listeners, addresses."""
+        base = state.base
         if self.config.session_ip:
             state.bound_ip = self.address(session._source) or ""
-        base = state.base
+            if base is not None and state.bound_ip and not state.seen().ip:  # made where no address was known
+                state.wishing().bound = state.due = True
         if base is None:
             return data
         if state.refused:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Literal, Self
 
-from ..errors import SessionLogicError, SessionStateError
+from ..errors import SessionClosedError, SessionLogicError, SessionStateError
 from . import changes
 from . import login as logins
 from .client import normalise_address
@@ -49,9 +49,7 @@ class Account(Storages):
                 )
         state = self._changing("login()")
         self._writable()
-        address = ip or layer.address(self._source)
-        if layer.strict_ip and address is None:
-            raise SessionLogicError("strict_session_ip: the client's address is unknown; pass login(ip=…)")
+        address = ip or self._address_of_login()
         if self._is_stranger(state, owner):
             self._wipe(state)
         self._log_in(state, state.storage, owner, address)
@@ -61,10 +59,19 @@ class Account(Storages):
         """Whether *owner* is anybody else than the present or former owner; nobody owned an anonymous session."""
         last = state.last_owner()
         if last is None:
-            former = state.kept().former
-            return bool(former) and (owner is None or logins.former_digest(owner) != former)
+            kept = state.kept()
+            if owner is None:  # of two logins without a name nobody can tell whether one person made both
+                return kept.former not in ("", logins.NAMELESS)
+            return state.wish.released or bool(kept.logins) or kept.former not in ("", logins.former_digest(owner))
         # without a name the present owner goes on, but nobody who logged out in this very request
         return owner != last and (owner is not None or state.user_id() is None)
+
+    def _address_of_login(self) -> str | None:
+        """Where a login comes from. Raises ``SessionLogicError`` where it is to be held to that, and it is unknown."""
+        address = self._layer.address(self._source)
+        if address is None and self._layer.strict_ip and self._source is not None:
+            raise SessionLogicError("strict_session_ip: the client's address is unknown; pass login(ip=…)")
+        return address
 
     def _log_in(self, state: State, storage: str, owner: str | None, address: str | None) -> None:
         layer = self._layer
@@ -89,8 +96,15 @@ class Account(Storages):
             return
         if owner is None:
             self._end_login(DEFAULT_STORAGE)
-            state.wishing().released = True
+            wish = state.wishing()
+            wish.released, wish.ended = True, {DEFAULT_STORAGE: False, **wish.ended}
             return
+        if state.phase != OPEN:
+            raise SessionClosedError(
+                f"{key!r} names another user, and a login needs a new cookie, but the response has started; "
+                "set it earlier"
+            )
+        address = self._address_of_login()
         if self._is_stranger(state, owner):
             before = state.stored_items(DEFAULT_STORAGE)
             items = self._items(DEFAULT_STORAGE)
@@ -101,7 +115,7 @@ class Account(Storages):
             else:
                 dict.clear(self)
                 state.others = {DEFAULT_STORAGE: written}
-        self._log_in(state, DEFAULT_STORAGE, owner, self._layer.address(self._source))
+        self._log_in(state, DEFAULT_STORAGE, owner, address)
 
     def synchronize(self, ip: str | None = None, *, user_id: object = None) -> Literal[True]:
         """The seed's other name for ``login``."""
@@ -131,10 +145,9 @@ class Account(Storages):
         if state.login(storage) is None:
             return
         user = state.user_id()
-        wish = state.wishing()
-        wish.logins = {**wish.logins, storage: None}
+        state.end_login(storage)
         if not state.all_logins():
-            wish.released, wish.logged_in = True, None
+            state.wish.released, state.wish.logged_in = True, None
         if state.phase == OPEN and not state.pointer:
             self._rotate(state)
         state.note("logout", self._layer.now(), handle=self.session_id, user=user)
@@ -147,7 +160,7 @@ class Account(Storages):
     def online(self, storage: str | None = None) -> bool:
         """Whether a storage (the current one) is logged in: unexpired, and not refused by the address verdict."""
         state = self._touch()
-        name = storage or state.storage
+        name = self._named(storage)
         if state.refused:
             return False
         key = self._layer.owner_key
@@ -181,7 +194,7 @@ class Account(Storages):
     def attempt(self, reset: bool = False) -> int:
         """Count a login attempt in the current storage, or set the count to 0; the new count.
 
-        No protection against guessing: who drops the cookie starts at 0.
+        No protection against guessing: who drops the cookie starts at 0. ``on_event`` is told of each one counted.
         """
         self._writable()
         state = self._touch()
@@ -190,6 +203,8 @@ class Account(Storages):
             counted = _RESET if reset else (was_reset, added + 1)
             wish = state.wishing()
             wish.attempts = {**wish.attempts, state.storage: counted}
+        if not reset and state.tells:
+            state.note("attempt", self._layer.now(), handle=state.handle, user=state.user_id())
         return self.attempts
 
     @property
@@ -203,7 +218,7 @@ class Account(Storages):
     def get_metadata(self, storage: str | None = None) -> dict[str, Any]:
         """The login state of a storage as a fresh dict; empty where nobody is logged in and nothing was counted."""
         state = self._touch()
-        name = storage or state.storage
+        name = self._named(storage)
         application, attempts = self._layer.application, state.attempt_count(name)
         return logins.metadata(state.login(name), application, attempts, self.last_activity)
 
@@ -233,9 +248,11 @@ class Account(Storages):
         login = self._login()
         return login.token if login else None
 
-    def verify_login_token(self, value: str) -> bool:
-        """Whether *value* is the login token, in constant time."""
+    def verify_login_token(self, value: object) -> bool:
+        """Whether *value* (what a form sent, ``None`` for nothing) is the login token, in constant time."""
         login = self._login()
+        if not isinstance(value, str):
+            return False
         return login is not None and hmac.compare_digest(login.token.encode(), value.encode("utf-8", "surrogatepass"))
 
     @property
@@ -290,12 +307,13 @@ class Account(Storages):
     def ip_changed(self, storage: str | None = None) -> bool:
         """Whether a storage is logged in from another address than this request's; a pure query."""
         state = self._touch()
-        login = state.login(storage or state.storage)
+        login = state.login(self._named(storage))
         return login is not None and login.ip is not None and not self._layer.same_address(self._source, login.ip)
 
     def is_session_ip(self) -> bool:
-        """Whether logins are held to their address, and this request comes from it."""
-        return self.is_strict_ip and not self.ip_changed()
+        """Whether logins are held to their address, and this request comes from it; no login of the service's is."""
+        login = self._login()
+        return self.is_strict_ip and not self.ip_changed() and (login is None or login.ip is not None)
 
     def on_ip_changed(self, callback: IpCallback) -> Self:
         """Decide about a login whose address changed: ``True`` ends it, ``False`` keeps and rebinds it.

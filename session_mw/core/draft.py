@@ -14,7 +14,7 @@ import msgspec
 from . import codec
 from .changes import StorageChange, diff, merge_attempts, merge_logins
 from .lifetime import Limits, slide, touch_due
-from .login import former_digest
+from .login import NAMELESS, former_digest
 from .payload import BORDER, DEFAULT_STORAGE, EMPTY_META, NO_ITEMS, Meta, join, read_meta, split, write_meta
 from .record import Record
 from .state import State
@@ -132,7 +132,7 @@ def _record(
 def _overlay(state: State, newer: Meta, storages: Mapping[str, bytes], *, fresh: bool) -> Meta:
     """*newer* with this request's login states, attempts, storages and lifetime on it; itself when none."""
     wish = state.wish
-    ip = state.bound_ip if fresh else newer.ip
+    ip = state.bound_ip if fresh or wish.bound else newer.ip
     stored = wish.cleared or len(storages) > (DEFAULT_STORAGE in storages)
     if not (wish.logins or wish.attempts or stored or wish.persistent is not None or ip != newer.ip):
         return newer
@@ -170,7 +170,8 @@ def _owner(state: State, base: Record | None, meta: Meta) -> tuple[str | None, M
     before = None if seen is None or wish.wiped else seen.user_id
     owner: str | None = before if wish.owner is UNSET else wish.owner
     if wish.released and not meta.logins:
-        return None, msgspec.structs.replace(meta, former=former_digest(owner)) if owner is not None else meta
+        former = (meta.former or NAMELESS) if owner is None else former_digest(owner)
+        return None, msgspec.structs.replace(meta, former=former)
     if owner is not None and meta.former:
         meta = msgspec.structs.replace(meta, former="")
     return owner, meta

@@ -14,8 +14,8 @@ class Event(msgspec.Struct, frozen=True):
     """Something that happened to a session. ``session_id`` is the public handle; ``at`` is Unix seconds.
 
     ``name`` is one of ``create``, ``open``, ``save``, ``rotate``, ``token`` (issued by the service), ``login``,
-    ``logout``, ``destroy``, ``close``, ``ip_changed``, ``upgrade`` (from a legacy cookie), ``refused`` (a client's
-    claim; see ``reason``) and ``dropped`` (changes to a session that ended).
+    ``logout``, ``attempt`` (counted by ``attempt()``), ``destroy``, ``close``, ``ip_changed``, ``upgrade`` (from a
+    legacy cookie), ``refused`` (a client's claim; see ``reason``) and ``dropped`` (changes to a session that ended).
     ``reason`` says why: ``malformed``, ``unknown``, ``forged``, ``expired``, ``stale_token``, ``doubled``,
     ``vetoed``, ``address``, ``corrupt``, ``gone`` ...
     """

@@ -11,7 +11,7 @@ from . import tokens
 from .codec import is_flat
 from .layer import Layer
 from .mapping import UNFILLED, LazyDict
-from .state import OPEN, OVER, STARTED, State
+from .state import OPEN, STARTED, State
 from .wishes import UNSET
 
 __all__ = ["Before", "Kernel"]
@@ -107,8 +107,7 @@ class Kernel(LazyDict):
         if state.shut:
             raise SessionClosedError("the session was destroyed in this request; call start() to begin a new one")
         if state.phase != OPEN:
-            if state.phase == OVER:
-                raise SessionClosedError("the request is over; a session can no longer be written")
+            state.check_not_over()
             self._layer.check_late_write(self)
         state.writes += 1
         if state.committed:

@@ -19,6 +19,7 @@ __all__ = [
     "LOGIN_RANDOM_BYTES",
     "MAX_IP_CHANGES",
     "MAX_USER_ID",
+    "NAMELESS",
     "IpChange",
     "Login",
     "fingerprint",
@@ -32,6 +33,8 @@ __all__ = [
 LOGIN_RANDOM_BYTES = 36
 MAX_IP_CHANGES = 20
 MAX_USER_ID = 255
+NAMELESS = "?"
+"""What a session remembers of a login without a user id, once it is over: that there was one."""
 
 
 class IpChange(msgspec.Struct, frozen=True, array_like=True):

@@ -29,7 +29,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     logins: Mapping[str, Login] = msgspec.field(default_factory=dict, name="l")
     attempts: Mapping[str, int] = msgspec.field(default_factory=dict, name="a")
     storages: Mapping[str, msgspec.Raw] = msgspec.field(default_factory=dict, name="s")
-    former: str = msgspec.field(default="", name="f")  # digest of the last owner after a logout
+    former: str = msgspec.field(default="", name="f")  # digest of the last owner after a logout, or ``NAMELESS``
     persistent: bool = msgspec.field(default=False, name="p")  # the cookie outlives the browser
     ip: str = msgspec.field(default="", name="i")  # the address the session is bound to from creation
 

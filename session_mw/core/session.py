@@ -22,7 +22,7 @@ from ..errors import SessionClosedError, SessionLogicError, SessionStateError
 from . import lifetime
 from .account import Account
 from .payload import DEFAULT_STORAGE
-from .state import OPEN, OVER
+from .state import OPEN
 
 __all__ = [
     "WRAPPED_BY",
@@ -97,8 +97,7 @@ class Session(Account):
         What is written afterwards lives under a new id. With *all_data* writes raise until ``start()``.
         """
         state = self._touch()
-        if state.phase == OVER:
-            raise SessionClosedError("the request is over; a session can no longer be written")
+        state.check_not_over()
         existed = not state.wish.destroyed and (state.base is not None or bool(any(self._live().values())))
         if state.phase != OPEN and existed:
             self._layer.check_late_write(self)
@@ -125,30 +124,29 @@ class Session(Account):
         state.end_others = owner
 
     def _keep_endings(self) -> bool:
-        """The app failed: take back all but the endings of logins and of the session; whether there are any."""
-        state = self._touch()
-        wish = state.wish
-        ended = [storage for storage, login in wish.logins.items() if login is None]
-        if wish.destroyed:
+        """The app failed: take back all but the endings of logins and of sessions; whether there are any."""
+        state, key = self._touch(), self._layer.owner_key
+        if key is not None and self._items(DEFAULT_STORAGE).get(key) is None:
+            self._follow_owner(key)  # to take the key out is to log out
+        base, ended = state.base, state.wish.ended
+        if state.wish.destroyed:
             state.wipe()
             dict.clear(self)
-            return state.base is not None
-        if wish.wiped or wish.logged_in or not ended:
+        elif ended or state.end_others is not None:
+            state.rebase(base)
+            state.token, state.queue, state.others, state.storage = None, (), {}, DEFAULT_STORAGE
+            self._pour(state.stored_items(DEFAULT_STORAGE))
+            for storage, with_data in ended.items():
+                state.end_login(storage)
+                if with_data:
+                    dict.clear(self._items(storage))
+                    state.wish.cleared |= {storage}
+                elif storage == DEFAULT_STORAGE and key is not None:
+                    dict.pop(self, key, None)
+                state.wish.released = not state.all_logins()
+        else:
             return False
-        cleared = wish.cleared.intersection(ended)
-        base, released = state.base, wish.released
-        if base is None:
-            return False
-        state.rebase(base)
-        state.token, state.queue, state.others, state.storage = None, (), {}, DEFAULT_STORAGE
-        self._pour(state.stored_items(DEFAULT_STORAGE))
-        wish = state.wishing()
-        wish.logins, wish.released = dict.fromkeys(ended), released
-        for storage in cleared:
-            dict.clear(self._items(storage))
-        if cleared:
-            wish.cleared = cleared
-        return True
+        return state.end_others is not None or base is not None
 
     def is_status(self, status: SessionStatus = SessionStatus.ACTIVE) -> bool:
         """Whether the session is in *status*."""
@@ -180,9 +178,10 @@ class Session(Account):
         """Write now, and close until restarted; a later write re-opens while headers can still be sent.
 
         A pending rotation is carried out at response start. Raises ``SessionStateError`` where the store must be
-        awaited (use ``acommit()``), ``StoreError`` when it fails.
+        awaited (use ``acommit()``), ``StoreError`` when it fails, ``SessionClosedError`` after the request.
         """
         state = self._touch()
+        state.check_not_over()
         with self._lock:
             self._layer.commit_early(self)
         state.committed = True
@@ -204,8 +203,10 @@ class Session(Account):
         """``commit()``, where the store must be awaited."""
         if self._state is None:
             await self._layer.afill(self)
+        state = self._touch()
+        state.check_not_over()
         await self._layer.acommit_early(self)
-        self._touch().committed = True
+        state.committed = True
 
     def set_store(self, store: Any) -> Self:
         """Keep this request's session in another store. Raises ``SessionStateError`` once it is loaded; chainable."""

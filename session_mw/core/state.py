@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from ..errors import StoreError
+from ..errors import SessionClosedError, StoreError
 from .changes import Replay, merge_attempts, same
 from .codec import decode, encode_if_changed, is_flat
 from .event import LOGGED, Event
@@ -81,6 +81,11 @@ class State(msgspec.Struct, eq=False):
             self.wish = Wishes()
         return self.wish
 
+    def check_not_over(self) -> None:
+        """Raises ``SessionClosedError`` once the app has returned."""
+        if self.phase == OVER:
+            raise SessionClosedError("the request is over; a session can no longer be written")
+
     def start_response(self) -> None:
         """The response starts, and from now on it is too late for a cookie."""
         if self.phase == OPEN:
@@ -139,10 +144,17 @@ class State(msgspec.Struct, eq=False):
     def wipe(self) -> None:
         """Nothing of what was there before survives; nobody owns what comes now."""
         wish = Wishes()
-        wish.destroyed = self.wish.destroyed
+        wish.destroyed, wish.ended = self.wish.destroyed, self.wish.ended
         wish.wiped, wish.owner = True, None
         self.wish = wish
         self.loaded, self.others, self.queue = None, EMPTY, ()
+
+    def end_login(self, storage: str) -> None:
+        """The login of *storage* is over; what a login of this request comes to later takes nothing of that back."""
+        wish = self.wishing()
+        wish.logins = {**wish.logins, storage: None}
+        if storage in self.kept().logins:
+            wish.ended = {**wish.ended, storage: storage in wish.cleared}
 
     def replay_of(self, storage: str, key: str) -> Replay | None:
         """The ``update_with`` calls on *key*, if there were any."""
@@ -267,8 +279,7 @@ class State(msgspec.Struct, eq=False):
 
     def ends(self) -> bool:
         """Whether this request ends a login, or everything that was there."""
-        wish = self.wish
-        return wish.wiped or (not wish.logged_in and None in wish.logins.values())
+        return self.wish.wiped or bool(self.wish.ended)
 
 
 class Watched(State):

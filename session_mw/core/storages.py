@@ -105,15 +105,21 @@ class Storages(Kernel):
         return self
 
     def save(self, storage: str | None = None) -> bool:
-        """Set every queued item, in *storage* or where each was put; ``False`` when none was queued."""
+        """Set every queued item, in *storage* or where each was put; ``False`` when none was queued.
+
+        All of them, or none when one is refused: then they stay queued.
+        """
         return self._save_queue(storage)
 
     def _save_queue(self, storage: str | None = None) -> bool:
         self._writable()
         state = self._touch()
-        queue, state.queue = state.queue, ()
+        name, queue = None if storage is None else _storage_name(storage), state.queue
+        for _, key, value in queue:
+            codec.check_item(key, value)  # once more, before any is set: a list may have been appended to since
+        state.queue = ()
         for put_in, key, value in queue:
-            self.set_to(key, value, storage or put_in)
+            self.set_to(key, value, name or put_in)
         return bool(queue)
 
     def dequeue(self) -> int:
@@ -153,12 +159,15 @@ class Storages(Kernel):
         """Drop every item of a storage, and its login (then it counts as a logout); chainable."""
         self._writable()
         state = self._touch()
-        name = state.storage if storage is None else _storage_name(storage)
+        name = self._named(storage)
         if name == state.storage:
             dict.clear(self)
         else:
             state.others = {**state.others, name: {}}
-        state.wishing().cleared |= {name}
+        wish = state.wishing()
+        wish.cleared |= {name}
+        if name in wish.ended and not wish.wiped:
+            wish.ended = {**wish.ended, name: True}
         state.drop_replay(name)
         self._end_login(name)
         return self
@@ -186,6 +195,10 @@ class Storages(Kernel):
         """As ``to_dict``, with attributes, at every depth."""
         result: SimpleNamespace = _namespace(self.to_dict(key))
         return result
+
+    def _named(self, storage: str | None) -> str:
+        """The name of *storage*, or of the current one. Raises ``ValueError`` for what is no name."""
+        return self._touch().storage if storage is None else _storage_name(storage)
 
     def _items(self, storage: str) -> dict[str, Any]:
         """The live items of *storage*."""

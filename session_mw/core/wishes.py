@@ -27,6 +27,7 @@ class Wishes(msgspec.Struct, eq=False):
     replays: Mapping[str, Mapping[str, Replay]] = EMPTY
     logins: Mapping[str, Login | None] = EMPTY  # changed login states; None: logged out
     attempts: Mapping[str, tuple[bool, int]] = EMPTY  # (reset, added)
+    ended: Mapping[str, bool] = EMPTY  # storages whose opened login was ended; whether their data went as well
     logged_in: Login | None = None  # the login made last
     owner: Any = UNSET  # the new owner, where it changes
     released: bool = False  # the owner was let go by a logout
@@ -36,6 +37,7 @@ class Wishes(msgspec.Struct, eq=False):
     grace: int = 0  # seconds for which the old id may be followed
     lifetime: Any = UNSET  # this session's own idle limit
     persistent: bool | None = None
+    bound: bool = False  # an address is to be kept, which the record has none of
 
     def __repr__(self) -> str:  # whoever logs in belongs in no log
         return "<Wishes>"
@@ -49,6 +51,7 @@ class Wishes(msgspec.Struct, eq=False):
             and self.lifetime is UNSET
             and not self.wiped
             and not self.rotating
+            and not self.bound
         )
 
 

@@ -123,7 +123,9 @@ def everything(s: Any) -> None:
         ("ann, out", "ann", True),
         ("ann, out", "bob", False),
         ("ann, out", None, False),  # nobody knows who this is
-        ("unlisted", "ann", True),
+        ("unlisted", None, True),  # two without a name are one, as far as anybody can tell
+        ("unlisted, out", None, True),
+        ("unlisted, out", "ann", False),  # whoever that was
     ],
 )
 @pytest.mark.parametrize("requests", [1, 2])
@@ -131,10 +133,8 @@ def test_who_inherits_what(kind: str, before: str | None, then: str | None, kept
     app = App(kind)
 
     def earlier(s: Any) -> None:
-        if before == "unlisted":
-            s.login()
-        elif before:
-            s.login(user_id="ann")
+        if before:
+            s.login(user_id=None if before.startswith("unlisted") else "ann")
         everything(s)
         if before and before.endswith("out"):
             s.logout()
@@ -159,6 +159,27 @@ def test_who_inherits_what(kind: str, before: str | None, then: str | None, kept
         assert s.get_from("other", "b") == (2 if kept else None)
         assert s.get("c") == (3 if kept else None)
         assert s["mine"] == 1
+
+
+@both
+def test_a_login_without_a_name_is_nobodys_to_go_on_with_later(kind: str) -> None:
+    """Named in the request that made it, it is theirs; found in a session, it may be anybody's."""
+    app = App(kind)
+    with app.request() as s:
+        s.login()
+        s["a"] = 1
+        s.login(user_id="ann")
+    with app.request() as s:
+        assert (s.user_id, s.get("a")) == ("ann", 1)
+    app = App(kind)
+    with app.request() as s:
+        with s.using_storage("admin"):
+            s.login()
+        s["a"] = 1
+    with app.request() as s:
+        s.login(user_id="bob")
+    with app.request() as s:
+        assert (s.user_id, s.get("a"), s.online("admin")) == ("bob", None, False)
 
 
 @both
@@ -245,18 +266,26 @@ def test_a_logout_is_kept_when_the_app_fails_and_nothing_else_is() -> None:
         assert s.get_result() == {"global": {"a": 1}, "other": {"b": [2]}}
 
 
+ALL = {"global": {"a": 1}, "other": {"b": 2}}
+
+
 @pytest.mark.parametrize(
     ("wish", "left"),
     [
         (lambda s: s.logout(clear_data=True), {"other": {"b": 2}}),
         (lambda s: s.destroy(), {}),
         (lambda s: s.destroy(all_data=True), {}),
-        (lambda s: s.set("x", 1), {"global": {"a": 1}, "other": {"b": 2}}),
-        (lambda s: s.clear("other"), {"global": {"a": 1}, "other": {"b": 2}}),
-        (lambda s: (s.logout(), s.login(user_id="bob")), {"global": {"a": 1}, "other": {"b": 2}}),
+        (lambda s: (s.logout(), s.clear()), {"other": {"b": 2}}),
+        (lambda s: (s.clear(), s.login(user_id="bob"), s.logout()), {"other": {"b": 2}}),
+        (lambda s: s.logout(), ALL),
+        (lambda s: (s.logout(), s.login()), ALL),
+        (lambda s: (s.logout(), s.login(user_id="bob"), s.set("a", 2)), ALL),
+        (lambda s: (s.logout(), s.login(user_id="bob"), s.clear()), ALL),
+        (lambda s: (s.logout(), s.set_storage("admin").login(user_id="ann")), ALL),
     ],
 )
 def test_endings_of_a_failed_request(wish: Any, left: Any) -> None:
+    """Whoever logs in afterwards: nothing takes an ending back."""
     app = App()
     with app.request() as s:
         s.login(user_id="ann")
@@ -267,7 +296,35 @@ def test_endings_of_a_failed_request(wish: Any, left: Any) -> None:
         raise ZeroDivisionError
     with app.request() as s:
         assert s.get_result() == left
-        assert s.online() is ("global" in left)
+        assert (s.online(), s.user_id) == (False, None)
+
+
+@pytest.mark.parametrize(
+    "wish", [lambda s: s.set("x", 1), lambda s: s.clear("other"), lambda s: s.login(user_id="bob"), lambda s: s.login()]
+)
+def test_what_ends_nothing_is_all_taken_back(wish: Any) -> None:
+    app = App()
+    with app.request() as s:
+        s.login(user_id="ann")
+        s["a"] = 1
+        s.set_to("b", 2, "other")
+    with pytest.raises(ZeroDivisionError), app.request() as s:  # noqa: PT012
+        wish(s)
+        raise ZeroDivisionError
+    with app.request() as s:
+        assert (s.get_result(), s.online(), s.user_id) == (ALL, True, "ann")
+
+
+def test_one_login_of_two_ends_in_a_failed_request() -> None:
+    app = App()
+    with app.request() as s:
+        s.login(user_id="ann")
+        s.set_storage("admin").login()
+    with pytest.raises(ZeroDivisionError), app.request() as s:  # noqa: PT012
+        s.logout()
+        raise ZeroDivisionError
+    with app.request() as s:
+        assert (s.online(), s.online("admin"), s.user_id) == (False, True, "ann")
 
 
 def test_a_failed_request_without_a_session_has_nothing_to_end() -> None:

@@ -9,6 +9,7 @@ from harness import AWAY, HOME, App, both
 
 from session_mw.core.login import MAX_IP_CHANGES
 from session_mw.errors import ConfigurationError, SessionLogicError, SessionStateError
+from session_mw.service import SessionService
 
 OTHER = "192.0.2.33"
 
@@ -177,11 +178,42 @@ def test_session_ip_binds_from_creation(kind: str) -> None:
         assert s == {}
 
 
-def test_a_session_made_without_an_address_is_not_bound() -> None:
-    app = App(session_ip=True)
+@both
+def test_a_session_made_without_an_address_is_bound_to_the_first_known(kind: str) -> None:
+    app = App(kind, session_ip=True)
     with app.request(peer=None) as s:
         s["a"] = 1
-    assert app.look() == {"a": 1}
+    with app.request(peer=None) as s:
+        assert s == {"a": 1}
+    assert app.sent == []  # there is nothing to bind it to
+    with app.request() as s:
+        assert s == {"a": 1}
+    assert app.look(peer=AWAY) == {}
+    with app.request() as s:
+        assert s == {"a": 1}
+    assert app.sent == []  # bound once
+
+
+@both
+def test_a_login_by_owner_key_is_held_to_its_address_as_any_other(kind: str) -> None:
+    app = App(kind, strict_session_ip=True, owner_key="uid")
+    with pytest.raises(SessionLogicError, match="unknown"), app.request(peer=None) as s:
+        s["uid"] = "ann"
+    with app.request() as s:
+        s["uid"] = "ann"
+    with app.request(peer=AWAY) as s:
+        assert (s, s.online()) == ({}, False)
+    assert app.look() == {}  # that ended it
+
+
+def test_what_no_address_holds_says_so() -> None:
+    app = App(strict_session_ip=True)
+    with SessionService(app.config) as service:
+        app.browser.cookies[app.config.cookie.name] = service.issue_token(service.create_session("ann"))
+        with app.request() as s:
+            assert (s.online(), s.login_ip, s.is_session_ip()) == (True, None, False)
+            s.login()
+            assert s.is_session_ip()
 
 
 @pytest.mark.anyio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -248,10 +249,12 @@ def test_a_nested_change_too_late_is_dropped_with_an_event(kind: str) -> None:
 def test_when_the_request_is_over_nothing_can_be_written(kind: str) -> None:
     app = App(kind)
     with app.request() as s:
-        s["a"] = 1
-    for write in (lambda: s.set("b", 1), s.destroy, s.logout, s.clear):
+        s["a"], s["list"] = 1, [1]
+    s["list"].append(2)  # nobody can stop that
+    for write in (lambda: s.set("b", 1), s.destroy, s.logout, s.clear, s.commit, lambda: asyncio.run(s.acommit())):
         with pytest.raises(SessionClosedError, match="over"):
             write()
     assert s["a"] == 1
+    assert app.look()["list"] == [1]
     with pytest.raises(SessionClosedError):
         s.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import hashlib
 import hmac
@@ -43,6 +44,8 @@ def test_metadata(kind: str) -> None:
         assert s.verify_login_token(token)
         assert not s.verify_login_token(token[:-1])
         assert not s.verify_login_token("ü\ud800")
+        assert not s.verify_login_token(None)
+        assert not s.verify_login_token(token.encode())
         assert s.fingerprint == fingerprint(Login(now, token, HOME, "Browser/1.0"), "default")
         assert s.get_metadata() == {
             "online": True,
@@ -201,6 +204,74 @@ def test_an_impossible_owner_key_saves_nothing(kind: str) -> None:
     with pytest.raises(ValueError, match="user_id"), app.request() as s:
         s["uid"] = ["ann"]
     assert app.look() == {}
+
+
+@pytest.mark.parametrize("before", [{"a": 1}, {"uid": "bob"}])
+@pytest.mark.parametrize("how", ["late", "commit", "acommit"])
+def test_a_login_by_owner_key_needs_a_cookie_as_any_other(how: str, before: dict[str, Any]) -> None:
+    """Else whoever planted the old one is logged in."""
+    app = App(owner_key="uid")
+    with app.request() as s:
+        s.update(before)
+    planted = app.browser.copy()
+    with pytest.raises(SessionClosedError, match="'uid'"), app.request() as s:  # noqa: PT012
+        assert s == before
+        app.respond()
+        s["uid"] = "ann"
+        if how == "commit":
+            s.commit()
+        elif how == "acommit":
+            asyncio.run(s.acommit())
+    with app.request(planted) as s:
+        assert (s.online(), s.user_id, dict(s)) == ("uid" in before, before.get("uid"), before)
+
+
+def test_an_early_commit_does_not_log_in_the_old_token() -> None:
+    app = App(owner_key="uid")
+    with app.request() as s:
+        s["a"] = 1
+    planted = app.browser.copy()
+    with app.request() as s:
+        s["uid"] = "ann"
+        s.commit()
+        assert app.look(planted) == {"a": 1}
+    assert app.look() == {"a": 1, "uid": "ann"}
+    assert app.look(planted) == {}
+
+
+@pytest.mark.parametrize("take_out", [lambda s: s.pop("uid"), lambda s: s.set("uid", None), lambda s: s.clear()])
+@pytest.mark.parametrize("end", ["late", "failed"])
+def test_a_logout_by_owner_key_ends_in_place(end: str, take_out: Any) -> None:
+    app = App(owner_key="uid")
+    with app.request() as s:
+        s["uid"] = "ann"
+        s.set_to("b", 1, "other")
+    token = app.browser.copy()
+    if end == "late":
+        with app.request() as s:
+            assert s["uid"]
+            app.respond()
+            take_out(s)
+    else:
+        with pytest.raises(ZeroDivisionError), app.request() as s:  # noqa: PT012
+            take_out(s)
+            s["more"] = 1
+            raise ZeroDivisionError
+    with app.request(token) as s:
+        assert (s.online(), s.user_id, s.get("uid"), s.get("more")) == (False, None, None, None)
+        assert s.get_from("other", "b") == 1
+
+
+def test_an_error_does_not_take_destroy_others_back() -> None:
+    app = App()
+    mine, other, bobs = three(app)
+    with pytest.raises(ZeroDivisionError), app.request(mine) as s:  # noqa: PT012
+        s["new"] = 1
+        s.destroy_others()
+        raise ZeroDivisionError
+    for browser, online in ((mine, True), (other, False), (bobs, True)):
+        with app.request(browser) as s:
+            assert (s.online(), s.get("new")) == (online, None)
 
 
 # -- too late ------------------------------------------------------------------------------------------------------

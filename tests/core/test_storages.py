@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -205,6 +206,60 @@ def test_a_queue_filled_after_the_response_start_is_saved_too() -> None:
         s.put("d", 4)
         raise ZeroDivisionError
     assert app.look() == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("left", [{"a": 1}, {}])
+@pytest.mark.parametrize("how", ["commit", "acommit"])
+def test_a_late_commit_leaves_the_queue_to_the_end(how: str, left: dict[str, Any]) -> None:
+    app = App()
+    with app.request() as s:
+        s.update({"gone": 1, **left})
+    with app.request() as s:
+        assert s["gone"]
+        app.respond()
+        s.put("b", 2)
+        del s["gone"]
+        s.commit() if how == "commit" else asyncio.run(s.acommit())
+        assert "b" not in s
+    assert app.look() == ({**left, "b": 2} if left else {})
+    assert app.told("dropped") == ([] if left else ["dropped:late"])  # nothing was left to keep it in
+
+
+@both
+def test_a_queue_is_saved_as_a_whole_or_not_at_all(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        bad: list[Any] = [1]
+        s.put("a", 1).put("bad", bad).put("b", 2)
+        bad.append(object())
+        with pytest.raises(SessionSerializationError, match="bad"):
+            s.save()
+        assert s == {}
+        del bad[1]
+        assert s.save()
+    assert app.look() == {"a": 1, "bad": [1], "b": 2}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s, name: s.get_from(name, "a"),
+        lambda s, name: s.set_to("a", 1, name),
+        lambda s, name: s.clear(name),
+        lambda s, name: s.put("a", 1).save(name),
+        lambda s, name: s.online(name),
+        lambda s, name: s.get_metadata(name),
+        lambda s, name: s.get_meta("online", name),
+        lambda s, name: s.ip_changed(name),
+        lambda s, name: s.set_storage(name),
+    ],
+)
+def test_an_empty_name_is_no_storage_and_not_the_current_one_either(call: Any) -> None:
+    app = App()
+    with app.request() as s:
+        with pytest.raises(ValueError, match="non-empty"):
+            call(s, "")
+        s.dequeue()
 
 
 # -- update_with, typed --------------------------------------------------------------------------------------------

@@ -16,8 +16,10 @@ LOGIN = new_login(1000, b"r" * 36, None, None, bound=False)
 # compared on its own, or says how something else is to be done.
 WISHED: dict[str, tuple[Any, bool]] = {
     "attempts": ({"global": (False, 1)}, True),
+    "bound": (True, True),
     "cleared": (frozenset({"global"}), False),
     "destroyed": (True, False),
+    "ended": ({"global": True}, False),
     "grace": (30, False),
     "lifetime": (1800, True),
     "logged_in": (LOGIN, False),
