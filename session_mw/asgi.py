@@ -255,7 +255,8 @@ class _Response:
 
     async def _wait_and_start(self, message: Message, waited: Awaitable[Verdict], state: State) -> None:
         try:
-            message = self._answer(message, await shielded(waited), state)
+            verdict = await shielded(waited)
+            message = self._answer(message, verdict, self._session._state or state)  # it may have another by now
         except StoreError as error:
             await self.refuse(error, self._session._source)
         else:

@@ -14,7 +14,7 @@ decides nothing about sessions, and neither does this.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .core.operations import Flow
@@ -23,10 +23,11 @@ from .core.session import Session
 from .core.state import OPEN, OVER, STARTED, State
 from .errors import ConfigurationError, SessionClosedError, SessionStateError, StoreError
 from .exchange import AccessRefused, Answer
+from .flight import Flight
 from .home import Home
 from .managers import LEAVE, Verdict
 from .opening import Opening
-from .shield import shielded
+from .shield import outlasting, shielded
 
 if TYPE_CHECKING:
     from .upgrade import Upgrade
@@ -51,6 +52,8 @@ class SessionLayer(Opening):
             return LEAVE
         if not (state.due or self._more_to_do) and state.is_kept():
             return LEAVE
+        if state.flight is not None:
+            return self._after(state.flight, session)
         if state.queue:
             session._save_queue()
         if self.owner_key is not None:
@@ -80,13 +83,13 @@ class SessionLayer(Opening):
         home: Home = self.home if session._before is None else session._home
         return home.manager.commit(state, live, int(self._clock()), self.random, early)
 
-    def _carry_out(self, session: Session, plan: Any) -> Verdict | Awaitable[Verdict]:
+    def _carry_out(self, session: Session, plan: Any) -> Verdict | Coroutine[Any, Any, Verdict]:
         if type(plan) is Verdict:
             return plan
         home: Home = self.home if session._before is None else session._home
         flow: Flow[Verdict] = plan
         if home.store is None:
-            return arun(flow, home.astore)
+            return Flight(session).fly(arun(flow, home.astore))
         lock = session._lock  # only for what a store is asked: everything before is done in one breath
         lock.acquire()
         try:
@@ -95,11 +98,21 @@ class SessionLayer(Opening):
             verdict, pending = run_ready(flow, home.store)
         finally:
             lock.release()
-        return arun(flow, home.astore, pending) if verdict is None else verdict
+        if verdict is not None:
+            return verdict
+        return Flight(session).fly(arun(flow, home.astore, pending))
+
+    async def _after(self, flight: Flight, session: Session) -> Verdict:
+        """``commit``, once the one under way has landed."""
+        await flight.landed()
+        verdict = self.commit(session)
+        return verdict if isinstance(verdict, Verdict) else await verdict
 
     def commit_early(self, session: Session) -> None:
         """``session.commit()``: write before the response starts, where that needs no waiting."""
         state = session._touch()
+        if state.flight is not None:
+            raise SessionStateError("another commit of this session is under way: call await session.acommit()")
         if self.owner_key is not None:
             session._follow_owner(self.owner_key)
         self._note_parting(session, state)
@@ -114,15 +127,16 @@ class SessionLayer(Opening):
             self.events.tell(state)
 
     async def acommit_early(self, session: Session) -> None:
-        """``session.acommit()``: the same, wherever it may have to wait."""
-        state = session._touch()
+        """``session.acommit()``: the same, wherever it may have to wait. It outlasts whoever gives up waiting."""
+        while (state := session._touch()).flight is not None:
+            await state.flight.landed()
         if self.owner_key is not None:
             session._follow_owner(self.owner_key)
         self._note_parting(session, state)
         answer = self._carry_out(session, self._plan(session, state, state.phase == OPEN))
         if not isinstance(answer, Verdict):
-            await answer
-        await self.events.atell(state)
+            await outlasting(answer)
+        await self.events.atell(session._touch())
 
     def concerns(self, session: Session, state: State) -> bool:
         """Whether the response has anything to do with the session: somebody touched it, or opening it had results.
@@ -160,6 +174,12 @@ class SessionLayer(Opening):
             state.queue = ()
         if state.is_kept() and not state.queue:
             return LEAVE
+        if state.wish.logged_in:  # while the commit at response start waited
+            state.note("dropped", self.now(), "late", handle=state.handle)
+            if not session._keep_endings():
+                return LEAVE
+        if state.wish.rotating:
+            state.wish.rotating, state.token = False, None  # in place: no cookie can be sent
         if self.may_write_late(session):
             if state.queue:
                 session._save_queue()
@@ -182,7 +202,10 @@ class SessionLayer(Opening):
         state = session._state
         if state is None:
             return
+        if state.flight is not None:
+            await shielded(state.flight.landed())
         try:
+            state = session._state or state  # it may have another by now
             started = state.phase == STARTED
             left = self.late(session, failed=failed) if started else self.fail(session) if failed else LEAVE
             if not isinstance(left, Verdict):
@@ -193,6 +216,7 @@ class SessionLayer(Opening):
             logger.exception("session_mw: what a failed request had ended or changed could not be carried out")
         finally:
             self.close(session, failed=failed)
+            state = session._state or state
             if state.events:
                 told = self.events.atell(state)
                 await (shielded(told) if self._awaits else told)

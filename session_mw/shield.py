@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 if TYPE_CHECKING:
     import asyncio  # loaded only where it is used
 
-__all__ = ["outlasting", "shielded"]
+__all__ = ["event", "outlasting", "shielded"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,13 @@ async def _shielded(work: Awaitable[T]) -> T:
     with CancelScope(shield=True):
         result = await work
     return cast("T", result)
+
+
+def event() -> Any:
+    """An event to wait for, of whatever event loop is running."""
+    from anyio import Event  # loaded only where it is used
+
+    return Event()
 
 
 async def outlasting(work: Coroutine[Any, Any, T]) -> T:

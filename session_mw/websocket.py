@@ -18,6 +18,7 @@ from .exchange import AccessRefused, Answer, unavailable
 from .headers import ASGI_HEADERS
 from .layer import SessionLayer
 from .managers import Verdict
+from .shield import shielded
 
 if TYPE_CHECKING:
     from .asgi import App, Message, Receive, Scope, Send
@@ -106,7 +107,8 @@ class _Socket:
             return message
         verdict = layer.commit(session)
         if not isinstance(verdict, Verdict):
-            verdict = await verdict
+            verdict = await shielded(verdict)
+            state = session._state or state  # it may have another by now
         headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session._source, verdict))
         state.start_response()
         self._started = True
@@ -120,9 +122,9 @@ class _Socket:
         if state is not None and (state.wish.rotating or state.wish.logged_in):
             left = layer.give_up(session)
             if not isinstance(left, Verdict):
-                await left
-        if state is not None:
-            state.start_response()
+                await shielded(left)
+        if session._state is not None:
+            session._state.start_response()
 
     async def refuse(self, error: BaseException) -> None:
         """Deny the connection when the store failed before it was answered; raise everything else."""

@@ -28,6 +28,7 @@ FLOWS = PURE | {"managers", "stores.url"}
 LAYER = {
     "layer",
     "opening",
+    "flight",
     "home",
     "exchange",
     "admission",
@@ -71,7 +72,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "admission": FLOWS | {"events", "exchange", "upgrade"},
     "home": FLOWS | {"stores.faces"},
     "opening": FLOWS | {"admission", "events", "exchange", "home", "upgrade", "workers"},
-    "layer": FLOWS | {"exchange", "home", "opening", "shield", "upgrade"},
+    "flight": FLOWS | {"shield"},
+    "layer": FLOWS | {"exchange", "flight", "home", "opening", "shield", "upgrade"},
     "asgi": SHARED | {"websocket"},
     "websocket": SHARED,
     "wsgi": SHARED,

@@ -156,7 +156,7 @@ def keep_everything_at_login(patch):
 
 def merge_whole_storages(patch):
     """After a conflict the last writer wins with all its keys."""
-    patch.setattr(drafting, "_merged", lambda self, live, *_: {name: dict(data) for name, data in live.items()})
+    patch.setattr(drafting, "_merged", lambda self, live, *_: {name: (dict(data), {}) for name, data in live.items()})
 
 
 def do_not_follow(patch):

@@ -25,6 +25,7 @@ __all__ = [
     "ABSENT",
     "Replay",
     "StorageChange",
+    "alike",
     "diff",
     "merge_attempts",
     "merge_login",
@@ -46,27 +47,32 @@ class Replay:
 
     __slots__ = ("calls", "result", "start")
 
-    def __init__(self, start: tuple[Any] | None) -> None:
+    def __init__(
+        self, start: tuple[Any] | None, calls: tuple[tuple[UpdateFunction, Any], ...] = (), result: bytes = b""
+    ) -> None:
         self.start = start  # (value,) or (ABSENT,)
-        self.result = b""
-        self.calls: list[tuple[UpdateFunction, Any]] = []
+        self.calls = calls
+        self.result = result
 
     @classmethod
     def assignment(cls, key: str, value: Any) -> Self:
         """A plain assignment that holds even where it changed nothing. Raises what ``codec.check_item`` does."""
         codec.check_item(key, value)
-        replay = cls((value,))
-        replay.result = codec.encode_value(value, "")
-        return replay
+        return cls((value,), (), codec.encode_value(value, ""))
 
-    def call(self, key: str, function: UpdateFunction, value: Any, default: Any) -> Any:
-        """Call *function* on *value*, remember it, and return what came of it. Raises what ``rerun`` and
+    def call(self, key: str, function: UpdateFunction, value: Any, default: Any) -> tuple[Any, Self]:
+        """Call *function* on *value*: what came of it, and the calls with this one. Raises what ``rerun`` and
         ``codec.check_item`` do."""
         result = rerun(function, value, default)
         codec.check_item(key, result)
-        self.calls.append((function, default))
-        self.result = codec.encode_value(result, "")
-        return result
+        calls = (*self.calls, (function, default))
+        return result, type(self)(self.start, calls, codec.encode_value(result, ""))
+
+    def since(self, before: Self | None) -> Self:
+        """The calls made after those of *before* were carried out."""
+        if before is None or before.start is not self.start or self.calls[: len(before.calls)] != before.calls:
+            return self
+        return type(self)(None, self.calls[len(before.calls) :], self.result)
 
 
 def rerun(function: UpdateFunction, value: Any, default: Any) -> Any:
@@ -122,6 +128,11 @@ def diff(
 def same(a: Any, b: Any) -> bool:
     """Whether two values have equal encodings."""
     return codec.encode_value(a, "") == codec.encode_value(b, "")
+
+
+def alike(a: Any, b: Any) -> bool:
+    """``same``, where either may be ``ABSENT``."""
+    return a is b or (ABSENT not in (a, b) and same(a, b))
 
 
 def merge_login(seen: Login | None, mine: Login | None, theirs: Login | None) -> Login | None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from . import codec
-from .changes import StorageChange, diff, merge_attempts, merge_logins
+from .changes import diff, merge_attempts, merge_logins
 from .lifetime import Limits, slide, touch_due
 from .login import NAMELESS, former_digest
 from .payload import BORDER, DEFAULT_STORAGE, EMPTY_META, NO_ITEMS, Meta, join, read_meta, split, write_meta
@@ -57,7 +57,7 @@ def draft(
         state.merged, storages = EMPTY, state.encoded  # changed() encoded, at every commit
     else:
         state.merged = _merged(state, live, held, base_meta)
-        storages = {name: codec.encode(data, name) for name, data in state.merged.items()}
+        storages = {name: codec.encode(data, name) for name, (data, _) in state.merged.items()}
     data = storages.get(DEFAULT_STORAGE, held)
     meta = _overlay(state, base_meta, storages, fresh=base is None or wish.wiped)
     empty = data == NO_ITEMS and lifetime is None and not (meta.storages or meta.logins or meta.attempts)
@@ -177,22 +177,17 @@ def _owner(state: State, base: Record | None, meta: Meta) -> tuple[str | None, M
     return owner, meta
 
 
-def _merged(state: State, live: dict[str, dict[str, Any]], held: bytes, newer: Meta) -> dict[str, dict[str, Any]]:
-    """Every storage this request changed, re-applied to what is kept now."""
+def _merged(
+    state: State, live: dict[str, dict[str, Any]], held: bytes, newer: Meta
+) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Every storage in memory, with this request's changes re-applied to what is kept now, and as ``changed`` found it:
+    what is written while the store is asked belongs to the next commit."""
     merged = {}
-    for name, change in _changes(state, live).items():
+    for name in live:
+        original = state.original_of(name)
+        found = codec.decode(state.encoded.get(name, original))
+        replays = state.wish.replays.get(name, {})
+        change = diff(codec.decode(original), found, cleared=name in state.wish.cleared, replays=replays)
         now_held = held if name == DEFAULT_STORAGE else bytes(newer.storages.get(name, NO_ITEMS))
-        merged[name] = change.onto(codec.decode(now_held))
+        merged[name] = change.onto(codec.decode(now_held)), found
     return merged
-
-
-def _changes(state: State, live: dict[str, dict[str, Any]]) -> dict[str, StorageChange]:
-    return {
-        name: diff(
-            codec.decode(state.original_of(name)),
-            data,
-            cleared=name in state.wish.cleared,
-            replays=state.wish.replays.get(name, {}),
-        )
-        for name, data in live.items()
-    }

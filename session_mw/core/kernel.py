@@ -80,6 +80,8 @@ class Kernel(LazyDict):
                 raise before.failure
             self._layer.fill(self)
             state = self._state
+        elif state.flight is not None:
+            self._state = state = state.flight.branch(state)
         self.__class__ = self._awake
         state.accessed = True  # type: ignore[union-attr]
 
@@ -145,7 +147,7 @@ class Kernel(LazyDict):
     @property
     def modified(self) -> bool:
         """Whether the session now differs from what was loaded; nested changes count."""
-        return self._state is not None and self._state.changed(self._live())
+        return self._state is not None and self._touch().changed(self._live())
 
     @property
     def is_new(self) -> bool:

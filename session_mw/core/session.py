@@ -203,10 +203,9 @@ class Session(Account):
         """``commit()``, where the store must be awaited."""
         if self._state is None:
             await self._layer.afill(self)
-        state = self._touch()
-        state.check_not_over()
+        self._touch().check_not_over()
         await self._layer.acommit_early(self)
-        state.committed = True
+        self._touch().committed = True
 
     def set_store(self, store: Any) -> Self:
         """Keep this request's session in another store. Raises ``SessionStateError`` once it is loaded; chainable."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from ..errors import SessionClosedError, StoreError
-from .changes import Replay, merge_attempts, same
+from .changes import ABSENT, Replay, alike, merge_attempts
 from .codec import decode, encode_if_changed, is_flat
 from .event import LOGGED, Event
 from .login import Login
@@ -67,10 +67,12 @@ class State(msgspec.Struct, eq=False):
     meta: Meta | None = EMPTY_META  # ``rest`` understood; None: not yet asked for
     loaded: dict[str, Any] | None = None  # "global" as it was decoded; nobody changes this dict
     encoded: Mapping[str, bytes] = EMPTY  # changed storages, as the next record will hold them
-    merged: Mapping[str, dict[str, Any]] = EMPTY  # storages in memory, as re-applied to a newer record
+    merged: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = EMPTY  # storages in memory, after a conflict: as
+    # re-applied to a newer record, and as this commit found them
     dropped: bool = False  # changes were dropped, and that was noted
     end_others: str | None = None  # the owner whose other sessions are to end
     wish: Wishes = NOTHING  # to be read; ``wishing()`` gives those to be filled in
+    flight: Any = None  # the ``Flight`` of a commit under way
 
     def __repr__(self) -> str:  # what a session holds belongs in no log
         return f"<State of {self.handle[:6] if self.handle else 'nothing'}…>"
@@ -130,16 +132,20 @@ class State(msgspec.Struct, eq=False):
     def catch_up(self, live: dict[str, dict[str, Any]]) -> None:
         """After a commit on top of a newer record *live* holds what was kept, the changes of others included.
 
-        Else the next commit of this request would undo them. A value that is the same stays the same object.
+        Else the next commit of this request would undo them. What was written since it began stays, and a value that is
+        the same stays the same object. While the commit is under way there is nothing to catch up with.
         """
+        if self.flight is not None:
+            return
         merged, self.merged = self.merged, EMPTY
-        for name, data in merged.items():
-            mine = live[name]
-            for key in data.keys() & dict.keys(mine):
-                if same(mine[key], data[key]):
-                    data[key] = mine[key]
-            dict.clear(mine)
-            dict.update(mine, data)
+        for name, (kept, found) in merged.items():
+            data = live.get(name, {})
+            for key in (*found, *dict.keys(data)):
+                now, then = dict.get(data, key, ABSENT), found.get(key, ABSENT)
+                if not alike(now, then) or alike(now, kept.get(key, ABSENT)):
+                    kept[key] = now
+            dict.clear(data)
+            dict.update(data, {key: value for key, value in kept.items() if value is not ABSENT})
 
     def wipe(self) -> None:
         """Nothing of what was there before survives; nobody owns what comes now."""

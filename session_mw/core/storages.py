@@ -89,7 +89,7 @@ class Storages(Kernel):
             before = state.stored_items(state.storage).get(key, changes.ABSENT)
             same = value is before if changes.ABSENT in (value, before) else changes.same(value, before)
             replay = changes.Replay(None if same else (value,))
-        result = replay.call(key, function, value, default)
+        result, replay = replay.call(key, function, value, default)
         state.keep_replay(state.storage, key, replay)
         dict.__setitem__(self, key, result)
         return result

@@ -200,7 +200,7 @@ class ServiceFlows:
     def update_with(self, state: State, id: str, key: str, function: Callable[[Any], Any], default: Any) -> Flow[Any]:
         def call(live: Data) -> None:
             replay = Replay(None)
-            live[key] = replay.call(key, function, live.get(key, ABSENT), default)
+            live[key], replay = replay.call(key, function, live.get(key, ABSENT), default)
             state.keep_replay(DEFAULT_STORAGE, key, replay)
 
         return (yield from self._edit(state, id, call))[key]

@@ -46,8 +46,7 @@ def test_clear_wins_over_keys_added_meanwhile() -> None:
 
 
 def replay(result: Any, *calls: Any, start: Any = None) -> Replay:
-    made = Replay(start)
-    made.calls += calls
+    made = Replay(start, calls)
     made.result = codec.encode_value(result, "")
     return made
 
