@@ -82,7 +82,7 @@ class Settings(TypedDict, total=False):
     trusted_proxies: Sequence[str] | None
     """Addresses, networks or `"unix"` whose forwarding headers are believed."""
     owner_key: str | None
-    """Key of the default storage that is the login: when it changes, the id rotates and the owner is bound."""
+    """Key of the default storage that is the login: whoever sets it logs in, whoever takes it out logs out."""
     max_sessions_per_user: int | None
     """Live sessions one user may have at once; needs `store`."""
     on_session_limit: str | None

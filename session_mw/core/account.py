@@ -50,8 +50,13 @@ class Account(Storages):
         state = self._changing("login()")
         self._writable()
         address = ip or self._address_of_login()
+        key = layer.owner_key if state.storage == DEFAULT_STORAGE else None
+        if key is not None and user_id is None and dict.get(self, key) is None:
+            raise SessionLogicError(f"owner_key is {key!r}: name who logs in, login(user_id=…)")
         if self._is_stranger(state, owner):
             self._wipe(state)
+        if key is not None and user_id is not None:
+            dict.__setitem__(self, key, user_id)
         self._log_in(state, state.storage, owner, address)
         return True
 
@@ -87,10 +92,25 @@ class Account(Storages):
         if state.tells:
             state.note("login", now, handle=handle, user=state.user_id())
 
+    def _names(self, value: Any) -> None:
+        """As ``login`` does, but for the login itself, which the commit makes: a stranger finds nothing here."""
+        owner = None if value is None else logins.owner_id(value)
+        state = self._touch()
+        if owner is None or owner == state.user_id():
+            return
+        if state.phase != OPEN:
+            raise SessionClosedError(
+                f"{self._layer.owner_key!r} names another user, and a login needs a new cookie, but the response has "
+                "started; set it earlier"
+            )
+        if self._is_stranger(state, owner):
+            self._wipe(state)
+
     def _follow_owner(self, key: str) -> None:
         """Bind the owner to whom the application's own login key (``owner_key``) names now, if anybody."""
         state = self._touch()
-        value = self._items(DEFAULT_STORAGE).get(key)
+        items = self._items(DEFAULT_STORAGE)
+        value = items.get(key)
         owner = None if value is None else logins.owner_id(value)
         if owner == state.user_id():
             return
@@ -99,15 +119,11 @@ class Account(Storages):
             wish = state.wishing()
             wish.released, wish.ended = True, {DEFAULT_STORAGE: False, **wish.ended}
             return
-        if state.phase != OPEN:
-            raise SessionClosedError(
-                f"{key!r} names another user, and a login needs a new cookie, but the response has started; "
-                "set it earlier"
-            )
+        if state.phase != OPEN:  # set past our methods, or by the service: the next request makes the login
+            return
         address = self._address_of_login()
         if self._is_stranger(state, owner):
             before = state.stored_items(DEFAULT_STORAGE)
-            items = self._items(DEFAULT_STORAGE)
             written = changes.diff(before, items, cleared=False, replays={}).sets
             state.wipe()
             if state.storage == DEFAULT_STORAGE:
@@ -129,7 +145,7 @@ class Account(Storages):
         """
         self._writable()
         state = self._touch()
-        was_online = state.login(state.storage) is not None
+        was_online = state.login(state.storage) is not None or self.online()
         if clear_data:
             self.clear()
         else:
@@ -141,7 +157,9 @@ class Account(Storages):
         return self.logout(clear_data=clear_data)
 
     def _end_login(self, storage: str) -> None:
-        state = self._touch()
+        state, key = self._touch(), self._layer.owner_key
+        if key is not None and storage == DEFAULT_STORAGE:
+            dict.pop(self._items(storage), key, None)
         if state.login(storage) is None:
             return
         user = state.user_id()

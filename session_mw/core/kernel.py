@@ -11,6 +11,7 @@ from . import tokens
 from .codec import is_flat
 from .layer import Layer
 from .mapping import UNFILLED, LazyDict
+from .payload import DEFAULT_STORAGE
 from .state import OPEN, STARTED, State
 from .wishes import UNSET
 
@@ -123,12 +124,18 @@ class Kernel(LazyDict):
         state.committed = False
         return state
 
-    def _replaced(self, key: str, *, plain: bool = False) -> None:
+    def _replaced(self, key: str, value: Any = None, *, plain: bool = False) -> None:
         state: State = self._state  # type: ignore[assignment]  # ``_writable`` was called
+        if key == self._layer.owner_key and state.storage == DEFAULT_STORAGE:
+            self._names(value)
         if plain:
             state.plain_writes += 1
         if state.wish.replays:
             state.drop_replay(state.storage, key)
+
+    def _names(self, value: Any) -> None:
+        """The login key of ``owner_key`` is about to hold *value*."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         state = self._state

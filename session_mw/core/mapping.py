@@ -69,14 +69,14 @@ class LazyDict(dict[str, Any]):
         """Called before each write. Raises ``SessionClosedError`` when it is too late."""
         self._wake()
 
-    def _replaced(self, key: str, *, plain: bool = False) -> None:
-        """Called when *key* is about to get or lose a value by assignment; *plain*: a new one, which is plain."""
+    def _replaced(self, key: str, value: Any = None, *, plain: bool = False) -> None:
+        """Called when *key* is about to get a *value* by assignment, or has lost its own; *plain*: the value is."""
 
     # -- writing ------------------------------------------------------------------------------------------------
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._writable()
-        self._replaced(key, plain=codec.check_item(key, value))
+        self._replaced(key, value, plain=codec.check_item(key, value))
         dict.__setitem__(self, key, value)
 
     def __delitem__(self, key: str) -> None:
@@ -111,8 +111,8 @@ class LazyDict(dict[str, Any]):
         items: dict[str, Any] = dict(*args, **kwargs)
         for key, value in items.items():
             codec.check_item(key, value)
-        for key in items:
-            self._replaced(key)
+        for key, value in items.items():
+            self._replaced(key, value)
         dict.update(self, items)
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override]

@@ -117,7 +117,9 @@ class Session(Account):
         """
         self._writable()
         self._layer.require_store(self)
-        state = self._touch()
+        state, key = self._touch(), self._layer.owner_key
+        if key is not None:
+            self._follow_owner(key)
         owner = state.user_id()
         if owner is None:
             raise SessionLogicError("destroy_others() needs an owner: call login(user_id=…) first")

@@ -12,6 +12,7 @@ import msgspec
 from ..errors import SessionSerializationError
 from . import changes, codec
 from .kernel import Kernel
+from .payload import DEFAULT_STORAGE
 
 __all__ = ["Storages"]
 
@@ -60,6 +61,8 @@ class Storages(Kernel):
             return self.set(key, value)
         self._writable()
         codec.check_item(key, value)
+        if key == self._layer.owner_key and storage == DEFAULT_STORAGE:
+            self._names(value)
         self._items(storage)[key] = value
         self._touch().drop_replay(storage, key)
         return self

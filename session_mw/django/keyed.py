@@ -155,11 +155,11 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
         """Of ``encode()`` and ``decode()`` alone: what is kept goes through our own codec."""
         return import_string(settings.SESSION_SERIALIZER)
 
-    def _replaced(self, key: str, *, plain: bool = False) -> None:
+    def _replaced(self, key: str, value: Any = None, *, plain: bool = False) -> None:
         self._written = True
         if key == EXPIRY:
             self._news = True
-        super()._replaced(key, plain=plain)
+        super()._replaced(key, value, plain=plain)
 
     def pop(self, key: str, default: Any = _MISSING) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Remove *key* and return its value, or *default*. Raises ``KeyError`` without one."""

@@ -14,6 +14,7 @@ from harness import HOME, App, both
 from session_mw.core.client import USER_AGENT_LENGTH
 from session_mw.core.login import Login, fingerprint
 from session_mw.errors import SessionClosedError, SessionLogicError
+from session_mw.service import SessionService
 from session_mw.stores.memory import MemoryStore
 
 AGENT = {"user-agent": "Browser/1.0"}
@@ -224,6 +225,85 @@ def test_a_login_by_owner_key_needs_a_cookie_as_any_other(how: str, before: dict
             asyncio.run(s.acommit())
     with app.request(planted) as s:
         assert (s.online(), s.user_id, dict(s)) == ("uid" in before, before.get("uid"), before)
+
+
+@both
+def test_login_and_logout_keep_to_the_owner_key(kind: str) -> None:
+    """The key *is* the login, however it came and went."""
+    app = App(kind, owner_key="uid")
+    with app.request() as s:
+        s["uid"] = 7
+    app.clock.advance(100)
+    with app.request() as s:
+        assert s.logout() is True
+        assert (s.online(), "uid" in s) == (False, False)
+    with app.request() as s:
+        assert (s.online(), s.user_id, s.logout()) == (False, None, False)
+        with pytest.raises(SessionLogicError, match="login\\(user_id"):
+            s.login()
+        assert s.login(user_id=7)
+        assert s["uid"] == 7
+    app.clock.advance(100)
+    with app.request() as s:
+        assert (s.online(), s.user_id, s["uid"], s.fresh(50)) == (True, "7", 7, False)
+        assert s.login()  # again, by the same
+    with app.request() as s:
+        assert (s.online(), s.user_id, s["uid"], s.fresh(50)) == (True, "7", 7, True)
+        s["left"] = 1
+        s.login(user_id=8)
+        assert dict(s) == {"uid": 8}
+    with app.request() as s:
+        assert (s.user_id, dict(s)) == ("8", {"uid": 8})
+
+
+@both
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda s: s.set("uid", "bob"),
+        lambda s: s.update(uid="bob"),
+        lambda s: s.set_storage("other").set_to("uid", "bob", "global").set_storage("global"),
+    ],
+)
+def test_a_stranger_under_owner_key_finds_nothing_at_once(kind: str, name: Any) -> None:
+    app = App(kind, owner_key="uid")
+    with app.request() as s:
+        s["uid"] = "ann"
+        s["flashes"] = ["welcome ann"]
+        s.set_to("a", 1, "more")
+    with app.request() as s:
+        name(s)
+        s.setdefault("flashes", []).append("welcome bob")
+    with app.request() as s:
+        assert s.get_result() == {"global": {"uid": "bob", "flashes": ["welcome bob"]}}
+        assert (s.user_id, s.online()) == ("bob", True)
+
+
+def test_destroy_others_knows_who_has_just_been_named() -> None:
+    app = App(owner_key="uid")
+    other = app.browser.copy()
+    with app.request(other) as s:
+        s["uid"] = "ann"
+    with app.request() as s:
+        s["uid"] = "ann"
+        s.destroy_others()
+    assert (app.look(other), app.look()) == ({}, {"uid": "ann"})
+
+
+def test_a_name_that_the_service_gave_is_followed_by_the_next_request_with_a_cookie() -> None:
+    app = App(owner_key="uid")
+    with app.request() as s:
+        s["a"] = 1
+    with SessionService(app.config) as service:
+        service.update_session(app.browser.cookies[app.config.cookie.name].partition(".")[0], {"uid": "ann"})
+    with app.request() as s:
+        app.respond()
+        s["late"] = 1
+    with app.request() as s:
+        assert (dict(s), s.user_id) == ({"a": 1, "uid": "ann", "late": 1}, None)
+        s["b"] = 1
+    with app.request() as s:
+        assert (s.get("uid"), s.user_id) == ("ann", "ann")
 
 
 def test_an_early_commit_does_not_log_in_the_old_token() -> None:
