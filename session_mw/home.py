@@ -14,7 +14,7 @@ from .managers import Manager
 from .managers.cookie import CookieManager
 from .managers.revocable import RevocableCookieManager
 from .managers.store import StoreManager
-from .stores.faces import built, is_awaited, loop_faces, store_of
+from .stores.faces import belonging, built, is_awaited, loop_faces, store_of
 
 __all__ = ["Home", "build_manager", "home_in"]
 
@@ -29,8 +29,12 @@ class Home(NamedTuple):
 
 def home_in(place: Any, config: SessionConfig, *, on_loop: bool) -> Home:
     """A manager, or a store to keep sessions in, made ready. Raises ``ConfigurationError`` for what cannot be."""
-    manager: Manager = place if hasattr(place, "configure") else StoreManager(built(place))
+    manager: Manager = (
+        place if hasattr(place, "configure") else StoreManager(built(place, table_index=config.table_index))
+    )
     manager.configure(config)
+    if manager.store is not None:
+        belonging(manager.store, config.table_index)
     store: Any = manager.consults
     if store is None:
         return Home(manager, None, None)

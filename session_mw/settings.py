@@ -36,7 +36,7 @@ class Settings(TypedDict, total=False):
     save_path: str | None
     """Directory of a `file:` store."""
     table_index: str | None
-    """The application: part of the cookie name, of every seal and of store keys."""
+    """The application: part of the cookie name, of every seal and of where a store's URL leads."""
     cookie_name: str | None
     """With another `table_index`: `__Host-session-<table_index>`. Under `DEVELOPMENT` without `__Host-`."""
     cookie_path: str | None

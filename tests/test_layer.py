@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +19,8 @@ from session_mw.home import build_manager
 from session_mw.managers import Opened
 from session_mw.managers.cookie import CookieManager
 from session_mw.managers.store import StoreManager
+from session_mw.service import AsyncSessionService, SessionService
+from session_mw.stores import Store
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import FaultyStore
 
@@ -45,6 +49,65 @@ def test_a_manager_may_be_given(kind: str) -> None:
     app = App(kind, manager=made)
     with app.request() as s:
         assert s.manager is made
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: App(store=store, table_index="b"),
+        lambda store: App(store=store, table_index="b", on_loop=True),
+        lambda store: App(manager=StoreManager(store), table_index="b"),
+        lambda store: App(store="memory:", migrate_from=store, table_index="b"),
+        lambda store: SessionService(store=store, table_index="b"),
+        lambda store: AsyncSessionService(store=store, table_index="b"),
+        lambda store: App(table_index="b").begin().session.set_store(store),
+        lambda store: App(table_index="b").begin().session.set_manager(StoreManager(store)),
+    ],
+    ids=["wsgi", "asgi", "manager", "migrate_from", "service", "awaited-service", "set_store", "set_manager"],
+)
+def test_a_store_object_is_one_applications(use: Any) -> None:
+    """It tells no application from another, so a token of one would open in the other, and lists would show both's."""
+    store = MemoryStore()
+    App(store=store, table_index="a")
+    with pytest.raises(ConfigurationError, match=r"'a'.*'b'.*store of its own"):
+        use(store)
+    use(MemoryStore())
+
+
+def test_all_that_serves_one_application_may_share_its_store() -> None:
+    store = MemoryStore()
+    app = App(store=store)
+    with app.request() as s:
+        s.login(user_id="ann")
+    assert SessionService(store=store, clock=app.clock).list_sessions("ann") == [s.session_id]
+    with App(manager=StoreManager(store), clock=app.clock).request(app.browser) as s:
+        assert s.user_id == "ann"
+
+
+def test_a_url_names_another_place_for_another_application(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.db"
+    home, shop = App(store=url), App(table_index="shop")
+    with shop.request() as s:
+        s.set_store(url).login(user_id="ann")
+    assert SessionService(store=url, table_index="shop", clock=shop.clock).list_sessions("ann") == [s.session_id]
+    assert SessionService(store=url, clock=home.clock).list_sessions("ann") == []
+
+
+def test_the_place_of_a_store_that_is_gone_is_free() -> None:
+    for index in ("a", "b", "c"):
+        App(store=MemoryStore(), table_index=index)
+        gc.collect()
+
+
+def test_a_store_that_cannot_be_told_from_others_is_refused() -> None:
+    class Bare:
+        __slots__ = ("can_rotate", *(name for name in dir(Store) if not name.startswith("_")))
+
+    store, bare = MemoryStore(), Bare()
+    for name in Bare.__slots__:
+        setattr(bare, name, getattr(store, name))
+    with pytest.raises(ConfigurationError, match=r"Bare.*__weakref__"):
+        App(store=bare)
 
 
 @both

@@ -5,7 +5,7 @@ waits are bounded; what that face declines (``StoreBusyError``: nothing was chan
 A hop costs several times what the call itself does.
 
 The kinds are checked when something is built, because a mix-up would *seem to succeed*: an un-awaited coroutine is
-truthy.
+truthy. Then, too, a store object is one application's, for it tells none from another.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from weakref import finalize
 
 from ..core.operations import AsyncStore, Outcome, Store
 from ..core.record import Record
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Awaited",
     "Call",
+    "belonging",
     "built",
     "is_awaited",
     "loop_faces",
@@ -36,18 +38,21 @@ __all__ = [
 Call: TypeAlias = Callable[[Any], Any]
 """One call still to be made, given the store to make it on."""
 
+_applications: dict[int, str] = {}  # store objects in use, by identity, and the application of each
+
 
 def store_of(config: SessionConfig) -> Any:
     """The store of *config*: what ``store``, ``save_path``, ``migrate_from`` and ``table_index`` say together.
 
-    Raises ConfigurationError for a URL that names none.
+    Raises ConfigurationError for a URL that names none, and as ``belonging`` does.
     """
-    store = built(config.store, save_path=config.save_path, table_index=config.table_index)
+    index = config.table_index
+    store = belonging(built(config.store, save_path=config.save_path, table_index=index), index)
     if config.migrate_from is None:
         return store
     from .migrating import migrating
 
-    return migrating(store, built(config.migrate_from, table_index=config.table_index))
+    return migrating(store, belonging(built(config.migrate_from, table_index=index), index))
 
 
 def built(store: Any, *, save_path: str | None = None, table_index: str = "default") -> Any:
@@ -56,6 +61,27 @@ def built(store: Any, *, save_path: str | None = None, table_index: str = "defau
         from .url import store_from_url
 
         return store_from_url(store, save_path=save_path, table_index=table_index)
+    return store
+
+
+def belonging(store: Any, table_index: str) -> Any:
+    """*store*, whose sessions are those of the application *table_index*: in any other their tokens would open, too.
+
+    Raises ConfigurationError when it keeps another's, and for what is no store.
+    """
+    is_awaited(store)  # raises for what is no store
+    key = id(store)
+    if key not in _applications:
+        try:
+            finalize(store, _applications.pop, key, None).atexit = False
+        except TypeError as error:
+            raise ConfigurationError(f"{_name(store)} lacks __weakref__; add it to __slots__") from error
+    owner = _applications.setdefault(key, table_index)
+    if owner != table_index:
+        raise ConfigurationError(
+            f"this {_name(store)} keeps the sessions of table_index={owner!r}, and would mix those of {table_index!r} "
+            "with them: give each application a store of its own (another table, directory or prefix), or a URL"
+        )
     return store
 
 
