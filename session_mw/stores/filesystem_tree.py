@@ -29,6 +29,7 @@ from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from ..core.record import Record
 from ..errors import ConfigurationError, StoreBusyError, StoreError
+from .above import look_above
 from .filesystem_format import HEADER_BYTES, DamagedError, ForeignError, decode, is_name, read_header
 
 try:
@@ -114,7 +115,10 @@ class Tree:
 
     def prepare(self, wait: float) -> None:
         """Make what is missing, refuse what is not ours. Raises OSError, StoreError."""
-        self._look_above()
+        try:
+            look_above(Path(self.root))
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.root}: create the directory above it, or pass another") from error
         with suppress(FileExistsError):
             Path(self.root).mkdir(0o700)
         with Work(self, wait) as work:
@@ -128,15 +132,6 @@ class Tree:
             elif _read(root, "format", len(FORMAT) + 1) != FORMAT:
                 raise StoreError(f"{self.root}: is a session store of another format; pass another directory")
         self.ready = True
-
-    def _look_above(self) -> None:
-        try:
-            mode = Path(self.root).parent.stat().st_mode
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.root}: create the directory above it, or pass another") from error
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            reason = "others may write to the directory above it, and put another in its place"
-            raise StoreError(f"{self.root}: {reason}; take that from them (chmod o-w), or pass another")
 
     def _settle_above(self) -> None:
         if self.durable:

@@ -8,7 +8,8 @@ Decided here:
   takes no lock of its own, and loses acknowledged writes when the parent closes (https://sqlite.org/howtocorrupt.html
   §2.6; tried). Where the fork is not Python's, and no hook ran before it, the child never closes what it inherited.
 * The file is created by us, readable by its owner alone, and never by SQLite: a deleted file is a fault, not an
-  empty store. WAL and shared-memory files take their mode from it.
+  empty store. WAL and shared-memory files take their mode from it. What somebody else may write to is refused: whoever
+  can write a record can log in.
 * Connections are in autocommit mode; transactions are opened by name where two statements belong together.
 """
 
@@ -16,16 +17,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from ..errors import StoreBusyError, StoreError
+from .above import look_above
 
 __all__ = ["FAULTS", "Connection", "Pool", "create_file", "fault"]
+
+logger = getLogger("session_mw")
 
 FAULTS = (sqlite3.Error, UnicodeEncodeError, OverflowError)  # the latter two: a value SQLite cannot hold
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -37,6 +43,8 @@ _ADVICE = {
     sqlite3.SQLITE_CORRUPT: "damaged; restore it from a backup, or delete it and every session in it",
     sqlite3.SQLITE_FULL: "the disk is full; make room",
 }
+_BESIDE = ("", "-journal", "-wal", "-shm")  # what SQLite reads of it, by name
+_HAS_OWNERS = hasattr(os, "geteuid")  # elsewhere modes say nothing of who may write
 _WAL_TRIES = 32  # a bound for what happens once or twice
 
 
@@ -179,15 +187,33 @@ class Pool:
 
 
 def create_file(path: Path) -> None:
-    """Create an empty file of mode 0600 unless there is one. Raises StoreError."""
+    """Create an empty file of mode 0600 unless there is one that nobody else may write to. Raises StoreError."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:  # and it is not opened here: closing it would drop this process's locks on it
-        return
+        if _HAS_OWNERS:
+            look_above(path)
+        with suppress(FileExistsError):  # and it is not opened here: closing it would drop this process's locks on it
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        for name in (f"{path}{beside}" for beside in _BESIDE if _HAS_OWNERS):
+            with suppress(FileNotFoundError):
+                _look_at(name)
     except OSError as error:
         directory = "create the directory" if isinstance(error, FileNotFoundError) else "make the directory writable"
         raise StoreError(f"{path}: unable to open; {directory} or pass another path") from error
-    os.close(descriptor)
+
+
+def _look_at(name: str) -> None:
+    """Look at a file, once, before SQLite reads it. Raises OSError; StoreError where others may write to it."""
+    found = os.lstat(name)
+    if not stat.S_ISREG(found.st_mode):
+        what = "no regular file, or a symbolic link, which is never followed"
+        raise StoreError(f"{name}: {what}; pass the path of the file itself")
+    if found.st_uid not in (os.geteuid(), 0):
+        reason = f"belongs to another user (uid {found.st_uid})"
+        raise StoreError(f"{name}: {reason}; run as that user, or make it yours (chown)")
+    if found.st_mode & stat.S_IWOTH:
+        raise StoreError(f"{name}: others may write to it; take that from them (chmod o-w), or pass another path")
+    if found.st_mode & stat.S_IWGRP:
+        logger.warning("%s: its group may write to it, and log in as anybody; take that from it (chmod g-w)", name)
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()

@@ -174,6 +174,77 @@ def test_a_table_may_have_a_keyword_for_a_name_and_shares_the_file(path):
     second.teardown()
 
 
+def given_away(path, monkeypatch):
+    """From here on *path* is another user's."""
+    if os.geteuid() == 0:
+        os.chown(path, 65534, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 54321)
+
+
+@pytest.mark.parametrize("part", ["", "-journal", "-wal", "-shm"])
+def test_a_file_of_somebody_else_is_refused(path, part, monkeypatch):
+    """Who writes a record can log in as anybody."""
+    file = Path(f"{path}{part}")
+    file.touch(0o600)
+    given_away(file, monkeypatch)
+    with pytest.raises(StoreError, match=rf"{file}: belongs to another user \(uid \d+\); run as that user, or make it"):
+        SQLiteStore(path).initialize()
+
+
+@pytest.mark.parametrize("part", ["", "-journal", "-wal", "-shm"])
+def test_a_file_that_others_may_write_to_is_refused(path, part):
+    file = Path(f"{path}{part}")
+    file.touch()
+    file.chmod(0o602)
+    with pytest.raises(StoreError, match=rf"{file}: others may write to it; take that from them \(chmod o-w\)"):
+        SQLiteStore(path).initialize()
+    file.chmod(0o604)
+    SQLiteStore(path).initialize()
+
+
+def test_a_file_that_its_group_may_write_to_is_told_once(path, caplog):
+    path.touch()
+    path.chmod(0o660)
+    store = SQLiteStore(path)
+    store.create(new_record())
+    on_a_thread(store.initialize)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: its group may write to it, and log in as anybody; take that from it (chmod g-w)"
+    ]
+
+
+@pytest.mark.parametrize("what", ["a link", "a link to nothing", "a pipe", "a directory"])
+def test_what_is_no_file_of_its_own_is_refused(path, what):
+    other = path.with_name("older.db")
+    if what == "a link":
+        SQLiteStore(other).initialize()
+    if "link" in what:
+        path.symlink_to(other)
+    elif what == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(StoreError, match="no regular file, or a symbolic link, which is never followed; pass the path"):
+        SQLiteStore(path).initialize()
+
+
+def test_a_directory_in_which_others_may_replace_it_is_refused(path):
+    path.parent.chmod(0o777)
+    with pytest.raises(StoreError, match="others may write to the directory above it, and put another in its place"):
+        SQLiteStore(path).initialize()
+    assert not path.exists()
+    path.parent.chmod(0o1777)
+    SQLiteStore(path).initialize()
+
+
+def test_where_files_have_no_owners_none_is_asked_for(path, monkeypatch):
+    monkeypatch.setattr(sqlite_pool, "_HAS_OWNERS", False)
+    path.touch()
+    path.chmod(0o666)
+    SQLiteStore(path).initialize()
+
+
 def test_a_relative_path_stays_where_it_was_meant(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = SQLiteStore("s.db")
@@ -285,7 +356,7 @@ def test_faults_say_what_to_do(tmp_path):
     missing = SQLiteStore(tmp_path / "no" / "s.db")
     with pytest.raises(StoreError, match=r"no/s.db: unable to open; create the directory or pass another path"):
         missing.load("x")
-    with pytest.raises(StoreError, match="unable to open; make the directory writable or pass another path"):
+    with pytest.raises(StoreError, match=r"no regular file, or a symbolic link, .*; pass the path of the file itself"):
         SQLiteStore(tmp_path).initialize()
     (tmp_path / "text").write_text("this is no database, but it is long enough to be looked at" * 9)
     with pytest.raises(StoreError, match="text: not an SQLite database; pass another path") as caught:
