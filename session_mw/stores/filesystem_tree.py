@@ -4,7 +4,8 @@ Decided here:
 
 * Everything is created with its final mode (0700, 0600; the umask can only take from that), under a name that must be
   free, and no symbolic link is ever followed: every directory is opened by itself, looked at, and then used through
-  its descriptor. One that others may write to, or that is somebody else's, is refused.
+  its descriptor. One that others may write to, or that is somebody else's, is refused. What is above the root is
+  looked at once: whoever may write there could swap the root between two calls, by a link or by renaming.
 * The lock is ``flock`` on the directory of a shard. So there are no lock files to be left behind, the kernel lets go
   when a process dies, and threads exclude each other as processes do. Waiting is looking again, a bounded time.
 * A file is replaced by writing another one beside it, under the lock and one fixed name, and renaming that; what a
