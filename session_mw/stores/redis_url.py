@@ -199,8 +199,8 @@ def _hosts(url: StoreURL, addresses: str, port: int) -> tuple[tuple[str, int], .
         for address in addresses.split(","):
             parts = urlsplit(f"//{address}")
             hosts.append((unquote(parts.hostname or "localhost"), parts.port or port))
-    except ValueError as error:
-        raise ConfigurationError(f"a {url.scheme}: URL has a host that cannot be read") from error
+    except ValueError:  # whose text may show a part of the password
+        raise ConfigurationError(f"a {url.scheme}: URL has a host that cannot be read") from None
     if url.scheme in ("redis", "rediss") and len(hosts) > 1:
         raise ConfigurationError(f"a {url.scheme}: URL names one host; several are {url.scheme}+sentinel: or +cluster:")
     return tuple(hosts)

@@ -97,14 +97,20 @@ def _from_url(where: str | URL, settings: Options) -> Any:
         url = make_url(where)
         backend = url.get_backend_name()
     except (exc.ArgumentError, ValueError):  # whose text may show a part of the password
-        raise ConfigurationError("the database URL cannot be read; percent-encode special characters") from None
+        raise _unreadable() from None
     if backend == "sqlite":
         return _sqlite(url, settings)
+    if isinstance(where, str) and where.count("@") > 1:  # then the host would be the end of the password
+        raise _unreadable()
     ours = {name: str(value) for name, value in url.query.items() if name in _URL_OPTIONS}
     made = options(StoreURL(backend, "", "", ours, ""), _URL_OPTIONS)
     both: Any = {**made, **settings}
     engine = _engine(url.difference_update_query(ours), both.pop("timeout", 5.0), both.pop("pool_size", 10))
     return _store(engine, ours=True, settings=both)
+
+
+def _unreadable() -> ConfigurationError:
+    return ConfigurationError("the database URL cannot be read; percent-encode special characters")
 
 
 def _sqlite(url: URL, settings: Options) -> AnyStore:

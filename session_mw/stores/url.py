@@ -1,8 +1,9 @@
 """A store from its URL, such as ``sqlite:///sessions.db?durable=1``.
 
 Decided here: the schemes, and the module that serves each, imported when its scheme is asked for. Such a module has a
-function ``from_url(url: StoreURL)``. A URL may hold a password, so no error shows more of it than its scheme and the
-names of its options.
+function ``from_url(url: StoreURL)``. A URL may hold a password, and where that is not percent-encoded it may end up as
+a host, a path or an option. So no error shows more of a URL than its scheme and the names of its options, nor has a
+cause that would; and an ``@`` stands nowhere but before the host.
 """
 
 from __future__ import annotations
@@ -80,16 +81,22 @@ def read_url(url: str) -> StoreURL:
     """*url* taken apart. Raises ConfigurationError for a scheme that nobody knows, or one that cannot be read."""
     from urllib.parse import parse_qsl, urlsplit
 
-    scheme, colon, _ = url.partition(":")
+    scheme, colon, rest = url.partition(":")
     scheme = scheme.lower()
     if not colon or scheme not in SCHEMES:
-        what = f"unknown store scheme {scheme!r}" if colon and scheme else "a store URL starts with its scheme"
+        named = scheme and (rest.startswith("//") or "@" not in rest)  # else it is a user, or a piece of a password
+        what = f"unknown store scheme {scheme!r}" if named else "a store URL starts with its scheme"
         raise ConfigurationError(f"{what}{_nearest(scheme if colon else '', SCHEMES)}; known: {_list(SCHEMES)}")
     try:
         parts = urlsplit(url)
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError as error:
-        raise ConfigurationError(f"the {scheme}: URL cannot be read; percent-encode special characters") from error
+    except ValueError:
+        raise ConfigurationError(f"the {scheme}: URL cannot be read; percent-encode special characters") from None
+    on_disk = not parts.netloc and parts.path.startswith("/")
+    if not on_disk and url.count("@") > ("@" in parts.netloc):
+        raise ConfigurationError(
+            f"the {scheme}: URL has an @ that is not the one before its host; percent-encode special characters"
+        )
     if parts.fragment:
         raise ConfigurationError(f"the {scheme}: URL has a fragment; write # as %23")
     query = dict(pairs)
@@ -106,13 +113,13 @@ def options(url: StoreURL, known: Mapping[str, Callable[[str], Any]]) -> dict[st
     made: dict[str, Any] = {}
     for name, text in url.query.items():
         if name not in known:
-            raise ConfigurationError(
-                f"a {url.scheme}: URL has no option {name!r}{_nearest(name, known)}; known: {_list(known)}"
-            )
+            torn = any("password" in other for other in url.query)  # perhaps, at an & in it
+            shown = "such option" if torn else f"option {name!r}{_nearest(name, known)}"
+            raise ConfigurationError(f"a {url.scheme}: URL has no {shown}; known: {_list(known)}")
         try:
             made[name] = known[name](text)
-        except ValueError as error:
-            raise ConfigurationError(f"the option {name!r} of a {url.scheme}: URL has a bad value") from error
+        except ValueError:
+            raise ConfigurationError(f"the option {name!r} of a {url.scheme}: URL has a bad value") from None
     return made
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
+from session_mw.config import SessionConfig
 from session_mw.errors import ConfigurationError
 from session_mw.service import SessionService
 from session_mw.stores import url as urls
 from session_mw.stores.filesystem import FilesystemStore
 from session_mw.stores.memory import MemoryStore
+from session_mw.stores.sql import DatabaseStore
 from session_mw.stores.sqlite import SQLiteStore
 from session_mw.stores.url import StoreURL, flag, store_from_url
 
@@ -117,6 +121,71 @@ def test_a_missing_extra_is_told(monkeypatch):
     monkeypatch.setitem(urls.SCHEMES, "xyzzy", "xyzzy")
     with pytest.raises(ConfigurationError, match=r"a xyzzy: URL needs the package session_mw\.stores\.xyzzy; install"):
         store_from_url("xyzzy:")
+
+
+PASSWORDS = [
+    f"{one}{special}{other}"
+    for one, other in (("Qz7Wm", "4Rt9Kx"), ("86420", "97531"), ("86420", "4Rt9=Kx"), ("", "97531=Kx"))
+    for special in (
+        "",
+        "/",
+        "?",
+        "#",
+        "@",
+        ":",
+        "[",
+        "]",
+        "%",
+        "%4",
+        " ",
+        "\\",
+        "&",
+        ";",
+        ",",
+        "\n",
+        "\0",
+        "é",
+        "℀",
+        "/0?",
+        "@/",
+    )
+]
+PLACES = [
+    "{scheme}://user:{password}@host/0",
+    "{scheme}://:{password}@host:6379/0?db=1",
+    "{scheme}://user:{password}@host:port/0",
+    "{scheme}://user:{password}@host/part/0",
+    "{scheme}://user:{password}@one,two:5/0",
+    "{scheme}://user:{password}@[::1/0",
+    "{scheme}://user:{password}@host/0?tabel=x",
+    "{scheme}://user:{password}@host/0?timeout=x&socket_timeout=x",
+    "{scheme}://host/0?password={password}",
+    "{scheme}://host/0?timeout=x{password}&db=x{password}&lock_timeout=x{password}&max_sessions=x{password}",
+    "{scheme}:user:{password}@host",
+    "user:{password}@host/0",
+    "{password}@host",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "scheme",
+    ["memory", "file", "sqlite", "unix", "redis", "rediss+sentinel", "redis+cluster", "postgresql", "mysql+asyncmy"],
+)
+def test_no_piece_of_a_password_is_shown(scheme, place):
+    """However a URL is misspelled, neither what was refused nor what was made of it tells four characters in a row."""
+    for password in PASSWORDS:
+        url = place.format(scheme=scheme, password=password)
+        pieces = {password[at : at + 4] for at in range(len(password) - 3)}
+        makers = [store_from_url, lambda url: SessionConfig(store=url)]
+        if urls.SCHEMES[scheme] == "sql":
+            makers.append(DatabaseStore)
+        for make in makers:
+            try:
+                shown = repr(make(url))
+            except ConfigurationError as error:
+                shown = "\n".join([str(error), repr(error), *traceback.format_exception(error)])
+            assert not [piece for piece in pieces if piece in shown], (url, shown)
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("True", True), ("on", True), ("0", False), ("no", False)])
