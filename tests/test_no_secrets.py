@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from harness import AWAY, KEY, App, Browser, both
+from servers.sql_faces import DRIVERS
 
-from session_mw.errors import SessionError
+from session_mw.core.record import Record
+from session_mw.errors import SessionError, StoreError
 from session_mw.managers import Verdict
 from session_mw.stores.memory import MemoryStore
+from session_mw.stores.redis import AsyncRedisStore, RedisStore
 from session_mw.testing import FaultyStore
+from session_mw.testing.contract import new_record
+from session_mw.testing.samples import following
 
 PAYLOAD = "payload-value-nobody-may-see"
 
@@ -147,3 +154,66 @@ def test_a_key_in_a_path_is_the_applications_own_and_bounded() -> None:
         with pytest.raises(SessionError) as refused:
             s.set("k" * 500, object())
         assert len(str(refused.value)) < 200
+
+
+# -- what a server says of what it was sent ------------------------------------------------------------------------
+
+
+def assert_nothing_kept_is_shown(call: Callable[[], object], record: Record) -> None:
+    """*call* fails, and what a log prints of it, causes included, holds nothing of *record*."""
+    with pytest.raises(StoreError) as caught:
+        call()
+    shown = "".join([*traceback.format_exception(caught.value), repr(caught.value.__cause__)])
+    assert caught.value.__cause__ is not None, "the backend's own exception is the cause"
+    assert record.user_id is not None
+    values = [record.user_id.encode(), PAYLOAD.encode(), record.digest]
+    for value in [record.id, *map(bytes.hex, values), *map(repr, values), record.user_id, PAYLOAD]:
+        assert value.strip("b'")[:16] not in shown, shown
+    assert "answered with an error" in shown or "the database failed" in shown
+
+
+RECORD = new_record(user_id="somebody@example.com", payload=PAYLOAD.encode())
+
+
+@pytest.mark.parametrize("kind", [RedisStore, AsyncRedisStore])
+@pytest.mark.parametrize("command", ["EVALSHA", "GET"])
+def test_a_redis_server_that_repeats_what_it_was_sent(new_redis: Any, kind: Any, command: str) -> None:
+    """Such as: unknown command 'EVALSHA', with args beginning with: ..."""
+    store = kind(new_redis(f'rename-command {command} ""').url)
+
+    def call() -> object:
+        return store.create(RECORD) if command == "EVALSHA" else store.load(RECORD.id)
+
+    async def awaited() -> object:
+        try:
+            return await call()  # type: ignore[misc]
+        finally:
+            await store.teardown()
+
+    assert_nothing_kept_is_shown(call if kind is RedisStore else lambda: asyncio.run(awaited()), RECORD)
+    if kind is RedisStore:
+        store.teardown()
+
+
+TRIGGER = """CREATE TRIGGER {0}_t BEFORE UPDATE ON {0} FOR EACH ROW BEGIN
+    DECLARE said TEXT DEFAULT CONCAT(NEW.id, NEW.user_id, NEW.payload);
+    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = said;
+END"""
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_database_that_repeats_what_it_was_sent(databases: Any, driver: str) -> None:
+    """Such as: DETAIL: Failing row contains (...)."""
+    store = databases.store(driver)
+    assert store.create(RECORD)
+    table = store.flows.table.name
+    if driver.startswith("postgresql"):
+        server, breaking = databases.server(driver).connect(), f"ALTER TABLE {table} ADD CHECK (version < 2)"
+    else:
+        server, breaking = databases.server(driver).connect(user="root", password=""), TRIGGER.format(table)
+    with server, server.cursor() as run:
+        run.execute(breaking)
+        server.commit()
+    assert_nothing_kept_is_shown(lambda: store.save(following(RECORD), 1), RECORD)
+    if driver == "postgresql+asyncpg":  # what it cannot send, it repeats by itself
+        assert_nothing_kept_is_shown(lambda: store.touch(RECORD.id, 2**63, RECORD.id), RECORD)

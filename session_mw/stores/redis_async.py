@@ -118,7 +118,7 @@ class ClusteredAwaited:
             except BROKEN:
                 if not reads:
                     raise
-                return await work(client)
+            return await work(client)  # outside: its failure is to have no other behind it
         except FAULTS as error:
             raise fault(self._where, error) from error
 

@@ -1,9 +1,12 @@
 """What redis-py raises, said in words: every fault is a StoreError with redis-py's exception as its cause.
 
-The server's own words are left to the cause: they may repeat what was sent.
+Causes are logged, and the words of a server or of redis-py may go on to repeat what was sent: ids, users, payloads. So
+the cause keeps its words up to there.
 """
 
 from __future__ import annotations
+
+import re
 
 import redis.exceptions as errors
 
@@ -43,7 +46,13 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
 )
 
 
+_REPEATED = re.compile(r"\s*[,({].*", re.DOTALL)
+"""As in "unknown command 'X', with args …" and "Command # 1 (GET shop:{…}) of …"; our keys have a brace."""
+
+
 def fault(where: str, error: Exception) -> StoreError:
-    """The StoreError that says *error* in words; the caller raises it from *error*."""
+    """The StoreError that says *error* in words; the caller raises it from *error*, whose own words are cut short."""
+    if isinstance(error, errors.RedisError | errors.RedisClusterException):
+        error.args = (_REPEATED.sub("", str(error)),)
     words = next((words for kind, words in _ADVICE if isinstance(error, kind)), "failed")
     return StoreError(f"{where} {words} ({type(error).__name__})")

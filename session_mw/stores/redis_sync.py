@@ -253,7 +253,7 @@ class Clustered:
             except BROKEN:
                 if not reads:
                     raise
-                return work(client)
+            return work(client)  # outside: its failure is to have no other behind it
         except FAULTS as error:
             raise fault(self._where, error) from error
 

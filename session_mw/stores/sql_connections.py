@@ -27,7 +27,7 @@ from sqlalchemy import Engine, Table, event
 from sqlalchemy.pool import PoolProxiedConnection
 
 from ..errors import StoreError
-from .sql_errors import REPEAT, code_of, driver_error, fault, place_of
+from .sql_errors import REPEAT, code_of, driver_error, fault, place_of, wordless
 from .sql_line import LINES, Line
 
 __all__ = ["Connections", "prepare_connections"]
@@ -202,7 +202,7 @@ class Connections:
         if lost:
             raise self.told(error, "the connection was lost") from error
         if not repeat or code_of(error) not in REPEAT:
-            raise self.told(error) from error
+            raise self.told(error) from wordless(error)
 
     def told(self, error: BaseException, what: str = "the database failed") -> StoreError:
         """The StoreError for *error*."""

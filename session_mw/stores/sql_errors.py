@@ -2,7 +2,8 @@
 
 Decided here: which failures did nothing and may be repeated at once, which are a lock that was not free, and what
 the message of every other one advises. A message is made of the place (host and database, never user or password), our
-words and the kind of fault; the driver's own text, which may show values, stays in the cause.
+words and the kind of fault. The driver's exception is the cause, and causes are logged: so where a statement failed, it
+keeps its code and loses its text, which may show values.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sqlalchemy import URL, exc
 
 from ..errors import StoreBusyError, StoreError
 
-__all__ = ["REPEAT", "DuplicateError", "code_of", "driver_error", "fault", "is_missing", "place_of"]
+__all__ = ["REPEAT", "DuplicateError", "code_of", "driver_error", "fault", "is_missing", "place_of", "wordless"]
 
 DUPLICATE: Final = frozenset({"23505", 1062, 1555, 2067})
 REPEAT: Final = frozenset({"40001", "40P01", 1213, 1020})  # deadlock, serialization: undone as a whole
@@ -67,6 +68,20 @@ def is_missing(error: BaseException | None) -> bool:
 def driver_error(error: BaseException) -> BaseException:
     """What the driver raised, where SQLAlchemy wrapped it (whose text would show a statement's values)."""
     return error.orig or error if isinstance(error, exc.DBAPIError) else error
+
+
+def wordless(error: BaseException) -> BaseException:
+    """*error*, and what it was made of, with nothing to say but a code. SQLite's, which show no value, as they are.
+
+    PostgreSQL tells the whole row ("Failing row contains …"), MySQL what is there already, asyncpg what it cannot send.
+    """
+    each: BaseException | None = error
+    while each is not None and not hasattr(each, "sqlite_errorcode"):
+        each.args = (code_of(each),)
+        if hasattr(each, "detail"):  # asyncpg's own
+            each.detail = None
+        each = each.__cause__
+    return error
 
 
 def fault(place: str, table: str, error: BaseException, what: str = "the database failed") -> StoreError:
