@@ -249,7 +249,10 @@ class SessionService(_Face):
         return self._do(self._flows.destroy_all)
 
     def list_sessions(self, user_id: UserId) -> list[str]:
-        """The ids of a user's sessions, newest first, by the store's index; none that expired or ended."""
+        """The ids of a user's sessions, by the store's index; none that expired or ended.
+
+        Newest first, by the second they began in; within one in no particular order.
+        """
         return self._do(self._flows.ids, user_id)
 
     def list_records(self, user_id: UserId) -> list[SessionRecord]:

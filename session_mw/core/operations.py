@@ -97,7 +97,10 @@ class Store(Protocol):
         ...
 
     def list_user(self, user_id: str) -> list[Record]:
-        """Live records of *user_id*, newest ``created_at`` first, by index; expired ones may be among them."""
+        """Live records of *user_id*, newest ``created_at`` first, by index; expired ones may be among them.
+
+        Those of one second may come in any order.
+        """
         ...
 
     def delete_user(self, user_id: str, *, except_id: str | None = None) -> int:
