@@ -9,7 +9,8 @@ whose other sessions were ended. An entry holds a moment, no data, and lasts as 
 * Before every seal the list is asked. Whoever comes too late is served with what they opened, keeps no change and gets
   no cookie, since the browser may hold a newer one. Only a login stands on its own proof.
 * To rotate is to make the entry of the old id: ``create`` never overwrites, so of two requests that end the same
-  session one succeeds.
+  session one succeeds. The entry names the successor: within the grace a seal is as good as its successor, and an
+  ending follows to wherever a rotation has taken the session.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..core.tokens import Token
 from ..errors import StoreConflictError, StoreError
 from . import LEAVE, Live, Opened, Random, Verdict
 from .cookie import CookieManager
-from .store import TRIES
+from .store import HOPS, TRIES
 
 __all__ = ["RevocableCookieManager"]
 
@@ -59,21 +60,28 @@ class RevocableCookieManager:
         return self._admitted(opened, record, now)
 
     def _admitted(self, opened: Opened, record: Record, now: int) -> Flow[Opened]:
-        ended = yield from self._has_ended(record, now)
-        return Opened(reason="stale_token", stale=True) if ended else opened
+        alive = yield from self._lives_as(record, now)
+        return Opened(reason="stale_token", stale=True) if alive is None else opened
 
-    def _has_ended(self, record: Record, now: int, *, graced: bool = True) -> Flow[bool]:
-        """Whether the session of *record* is over at *now*; one with a grace is over after it, or at once."""
-        entry: Record | None = yield Load(record.id)
-        if entry is not None and not (graced and now < _moment(entry)[0]):
-            return True
-        if record.user_id is None:
-            return False
-        everywhere: Record | None = yield Load(self._user_entry(record.user_id))
-        if everywhere is None:
-            return False
-        moment, kept = _moment(everywhere)
-        return record.created_at <= moment and record.id != kept
+    def _lives_as(self, record: Record, now: int, *, ending: bool = False) -> Flow[str | None]:
+        """The id under which the session of *record* goes on at *now*; ``None``: it is over.
+
+        A seal that was rotated away stands for its successor during the grace; an *ending* follows longer.
+        """
+        ids = [record.id]
+        entry: Record | None
+        while (entry := (yield Load(ids[-1]))) is not None:
+            until, successor = _moment(entry)
+            if not successor or not (ending or now < until) or len(ids) > HOPS:
+                return None
+            ids.append(successor)
+        if record.user_id is not None:
+            everywhere: Record | None = yield Load(self._user_entry(record.user_id))
+            if everywhere is not None:
+                moment, kept = _moment(everywhere)
+                if record.created_at <= moment and kept not in ids:
+                    return None
+        return ids[-1]
 
     def take_over(self, record: Record, token: Token, now: int, random: Random) -> Opened | Flow[Opened]:
         """*record*, made of another library's cookie, unless it has ended: its id is always the same."""
@@ -81,7 +89,8 @@ class RevocableCookieManager:
         return opened if opened.record is None else self._admitted_from(opened, record, now)
 
     def _admitted_from(self, opened: Opened, record: Record, now: int) -> Flow[Opened]:
-        return Opened(reason="legacy_ended") if (yield from self._has_ended(record, now)) else opened
+        alive = yield from self._lives_as(record, now)
+        return Opened(reason="legacy_ended") if alive is None else opened
 
     def recheck(self, state: State, now: int, *, active: bool) -> bool | Flow[bool]:
         """Whether the session of an open socket has neither expired nor been ended."""
@@ -90,7 +99,7 @@ class RevocableCookieManager:
         return self._goes_on(state.base, now)
 
     def _goes_on(self, record: Record, now: int) -> Flow[bool]:
-        return not (yield from self._has_ended(record, now))
+        return (yield from self._lives_as(record, now)) is not None
 
     # -- committing ---------------------------------------------------------------------------------------------
 
@@ -104,7 +113,7 @@ class RevocableCookieManager:
         if state.stale and not state.wish.logged_in:
             if changed and not state.dropped:
                 state.drop(now, "stale_token")
-            return LEAVE
+            return LEAVE if state.end_others is None else self._end_others(state, state.end_others, None, now)
         base = state.base
         if not changed and state.end_others is None and not self._seals.reseal_due(state, base, now):
             return LEAVE
@@ -112,24 +121,40 @@ class RevocableCookieManager:
 
     def _change(self, state: State, live: Live, base: Record | None, now: int, random: Random) -> Flow[Verdict]:
         record, verdict = self._seals.seal(state, live, base, now, random)  # first: it may be too large
-        if base is not None:
-            over = yield from self._has_ended(base, now, graced=False)  # who comes in the grace may read, not write
-            if not over and (record is None or state.wish.rotating or state.ends()):
-                until = base.absolute_expires_at
-                over = (yield Create(_entry(base.id, now + state.overlap(), "", until))) is not True
-            if over:
-                if not state.wish.logged_in:
-                    state.drop(now, "gone")
-                    return LEAVE
-                base = None
-                record, verdict = self._seals.seal(state, live, base, now, random)
+        alive = None if base is None else (yield from self._leave(state, base, record, now))
+        gone = base is not None and alive != base.id  # who comes in the grace may read, not write
+        if gone and state.wish.logged_in:
+            gone, base = False, None
+            record, verdict = self._seals.seal(state, live, base, now, random)
         if state.end_others is not None:
-            yield from self._end_others(state.end_others, record.id if record is not None else "", now)
-        elif base is not None and base.user_id is not None and record is not None and record.id != base.id:
+            kept = alive if gone else None if record is None else record.id
+            yield from self._end_others(state, state.end_others, kept, now)
+        if gone:
+            state.drop(now, "gone")
+            return LEAVE
+        if base is not None and base.user_id is not None and record is not None and record.id != base.id:
             yield from self._follow(base.user_id, base.id, record.id)
         self._seals.keep(state, record, base, now)
-        state.stale, state.end_others = False, None
+        state.stale = False
         return verdict
+
+    def _leave(self, state: State, base: Record, record: Record | None, now: int) -> Flow[str | None]:
+        """Make the entry of *base* where *record* does not go on under its id; the id the session lived under till now.
+
+        An ending was asked for by somebody who saw the session alive: it is carried out wherever a concurrent rotation
+        has taken the session.
+        """
+        ends = state.ends()
+        leaves = ends or record is None or state.wish.rotating
+        for _ in range(TRIES):
+            alive = yield from self._lives_as(base, now, ending=ends)
+            if alive is None or not leaves or not (ends or alive == base.id):
+                return alive
+            goes_on = alive == base.id and state.wish.rotating and not (state.wish.logged_in or state.wish.wiped)
+            successor = record.id if record is not None and goes_on else ""
+            if (yield Create(_entry(alive, now + state.overlap(), successor, base.absolute_expires_at))) is True:
+                return alive
+        raise StoreConflictError(TRIES)
 
     # -- users --------------------------------------------------------------------------------------------------
 
@@ -138,16 +163,19 @@ class RevocableCookieManager:
         name = f"session_mw ended\0{self._application}\0{user}".encode()
         return b2a_base64(hashlib.sha256(name).digest()[:18], newline=False).translate(_URLSAFE).decode("ascii")
 
-    def _end_others(self, user: str, kept: str, now: int) -> Flow[None]:
+    def _end_others(self, state: State, user: str, kept: str | None, now: int) -> Flow[Verdict]:
         """Every session of *user* that began until *now* is over, but for the session *kept*."""
         entry, until = self._user_entry(user), now + self._absolute
         for _ in range(TRIES):
             old: Record | None = yield Load(entry)
             if old is None:
-                if (yield Create(_entry(entry, now, kept, until))) is True:
-                    return
-            elif (yield Save(_entry(entry, now, kept, until, old.version + 1), old.version, False)) is Outcome.SAVED:
-                return
+                done = (yield Create(_entry(entry, now, kept or "", until))) is True
+            else:
+                newer = _entry(entry, now, kept or "", until, old.version + 1)
+                done = (yield Save(newer, old.version, False)) is Outcome.SAVED
+            if done:
+                state.end_others = None
+                return LEAVE
         raise StoreConflictError(TRIES)
 
     def _follow(self, user: str, before: str, after: str) -> Flow[None]:
@@ -164,13 +192,16 @@ class RevocableCookieManager:
 
 
 def _entry(id: str, moment: int, kept: str, until: int, version: int = 1) -> Record:
-    """That what *id* stands for was over at *moment*; remembered *until* (Unix seconds)."""
+    """That what *id* stands for is over from *moment* on, but for the session *kept*, or goes on as that.
+
+    Remembered *until*; both in Unix seconds.
+    """
     payload = f"{moment}:{kept}".encode()
     return Record(id, b"", None, moment, moment, until, until, None, None, None, version, payload)
 
 
 def _moment(entry: Record) -> tuple[int, str]:
-    """When what *entry* is about ended, and the session that did not. Raises ``StoreError`` for a foreign record."""
+    """When what *entry* is about ends, and the session that does not. Raises ``StoreError`` for a foreign record."""
     moment, _, kept = entry.payload.partition(b":")
     try:
         return int(moment), kept.decode("ascii")

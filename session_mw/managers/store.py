@@ -39,12 +39,14 @@ from ..errors import SealError, StoreConflictError, StoreError
 from . import CLEAR, LEAVE, Action, Live, Opened, Random, Verdict, note_change
 from .limit import SessionLimit
 
-__all__ = ["TRIES", "StoreManager"]
+__all__ = ["HOPS", "TRIES", "StoreManager"]
 
 TRIES = 64
 """How often a save is tried against a session that keeps changing; without sleeping."""
 
-_HOPS = 8  # pointers followed in a row
+HOPS = 8
+"""How many rotations in a row are followed from an id that was left behind."""
+
 _DONE = (Outcome.SAVED, Outcome.DELETED)
 
 
@@ -110,7 +112,7 @@ class StoreManager:
 
     def successor(self, record: Record | None, now: int, *, ending: bool = False) -> Flow[Record | None]:
         """The live record at the end of the pointers that begin at *record*; an *ending* follows without grace, too."""
-        for _ in range(_HOPS):
+        for _ in range(HOPS):
             if record is None or expired(record, now):
                 return None
             if not record.closed:

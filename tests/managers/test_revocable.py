@@ -114,6 +114,149 @@ def test_the_grace_of_a_regenerate_lets_read_and_not_write() -> None:
     assert here.look() == {"cart": [1]}
 
 
+LAST = {name: ENDINGS[name] for name in ("logout", "destroy", "destroy all", "login")}
+
+
+@pytest.mark.parametrize("ending", LAST)
+def test_the_grace_ends_with_the_session(ending: str) -> None:
+    here = app()
+    late = signed_in(here)
+    for _ in range(2):
+        with here.request() as session:
+            session.regenerate(grace=300)
+    assert here.look(late) == {"cart": [1]}
+    with here.request() as session:
+        LAST[ending](session)
+    assert here.look(late) == {}
+
+
+def test_rotations_in_a_row_are_followed_and_not_for_ever() -> None:
+    here = app()
+    late = signed_in(here)
+    for _ in range(8):
+        with here.request() as session:
+            session.regenerate(grace=300)
+    assert here.look(late) == {"cart": [1]}
+    with here.request() as session:
+        session.regenerate(grace=300)
+    assert here.look(late) == {}
+    assert here.look() == {"cart": [1]}
+
+
+@pytest.mark.parametrize("ending", ["logout", "destroy", "destroy all"])
+@pytest.mark.parametrize("rotations", [1, 3])
+@pytest.mark.parametrize("grace", [0, 30])
+def test_an_ending_follows_to_where_the_session_has_gone(ending: str, rotations: int, grace: int) -> None:
+    """As of an overlapping tab: what it was told has happened, and no cookie, as it came too late to write."""
+    here = app()
+    signed_in(here)
+    slow = here.begin()
+    assert slow.session.online()
+    for _ in range(rotations):
+        with here.request() as session:
+            session.regenerate(grace=grace)
+    ENDINGS[ending](slow.session)
+    assert slow.respond() == []
+    slow.end()
+    assert here.look() == here.look(slow.browser) == {}
+    assert "dropped:gone" in here.told()
+
+
+def test_an_app_that_fails_does_not_undo_the_logout_of_an_overlapping_tab() -> None:
+    here = app()
+    late = signed_in(here)
+    with here.request() as session:
+        session.regenerate()
+    request = here.begin(late)
+    request.session.logout()
+    request.end(failed=True)
+    assert here.look() == {}
+
+
+def test_an_ending_follows_a_rotation_between_question_and_entry() -> None:
+    here = app(revocation=Overtaken())
+    copy = signed_in(here)
+    first = here.begin()
+    handle = first.session.session_id
+    with here.request() as session:
+        session.regenerate()
+    entry = here.config.revocation.load(handle)
+    here.config.revocation.delete(handle)  # not yet: it falls between
+    here.config.revocation.rivals = (entry,)
+    first.session.destroy()
+    assert first.respond() == []
+    assert here.look() == here.look(copy) == {}
+
+
+def test_no_ending_follows_into_a_login() -> None:
+    """It stands on its own proof, and leaves no trace."""
+    here = app()
+    signed_in(here)
+    slow = here.begin()
+    assert slow.session.online()
+    with here.request() as session:
+        session.login()
+    slow.session.destroy()
+    assert slow.respond() == []
+    assert here.look() == {"cart": [1]}
+
+
+def test_a_login_after_a_logout_ends_what_the_session_has_become() -> None:
+    here = app()
+    signed_in(here)
+    slow = here.begin()
+    slow.session.logout()
+    slow.session.login(user_id="bob")
+    with here.request() as session:
+        session.regenerate()
+    new = here.browser.copy()
+    assert slow.respond()
+    assert here.look(new) == {}
+    with here.request() as session:
+        assert session.user_id == "bob"
+
+
+def test_others_end_whatever_has_become_of_the_session_that_asked() -> None:
+    here = app()
+    thief = signed_in(here, browser=Browser())
+    late = signed_in(here)
+    with here.request() as session:
+        session.regenerate()
+    with here.request(late) as session:
+        session["changed"] = True
+        session.destroy_others()
+    assert here.sent == []
+    assert here.look(thief) == {}
+    assert here.look() == here.look(late) == {"cart": [1]}  # by the old id as by the new one
+
+
+def test_others_end_though_the_session_that_asked_has_ended() -> None:
+    here = app()
+    thief = signed_in(here, browser=Browser())
+    copy = signed_in(here)
+    slow = here.begin()
+    slow.session["changed"] = True
+    slow.session.destroy_others()
+    with here.request(copy) as session:
+        session.logout()
+    assert slow.respond() == []
+    assert here.look(thief) == here.look(slow.browser) == {}
+
+
+def test_who_logs_in_ends_the_others_and_logs_out_again_has_done_so() -> None:
+    here = app()
+    stale = signed_in(here)
+    with here.request() as session:
+        session.destroy()
+    other = signed_in(here, browser=Browser())
+    with here.request(stale) as session:
+        session.login(user_id="alice")
+        session.destroy_others()
+        session.logout()
+    assert here.sent == []
+    assert here.look(other) == {}
+
+
 def test_who_writes_after_a_concurrent_logout_gets_no_cookie() -> None:
     here = app()
     signed_in(here)
