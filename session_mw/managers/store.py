@@ -169,7 +169,9 @@ class StoreManager:
         if state.stale and not state.wish.logged_in:
             if changed and not state.dropped:
                 state.drop(now, "stale_token")
-            return LEAVE
+            if state.end_others is None:
+                return LEAVE
+            changed = False
         if early and (state.wish.logged_in or state.wish.wiped):
             return LEAVE  # who is logged in must not be written under the old token
         if not changed and state.end_others is None:
@@ -213,8 +215,8 @@ class StoreManager:
             verdict = yield from self._change(state, live, now, random, early)
         else:
             verdict = self._announce(state, now, early)
-        if state.end_others is not None and not state.stale and not early:
-            yield DeleteUser(state.end_others, state.handle)
+        if state.end_others is not None and not early:
+            yield DeleteUser(state.end_others, state.handle)  # spares nobody where this session itself is gone
             state.end_others = None
         return verdict
 

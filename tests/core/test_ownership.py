@@ -354,6 +354,20 @@ def test_an_error_does_not_take_destroy_others_back() -> None:
             assert (s.online(), s.get("new")) == (online, None)
 
 
+@both
+def test_a_thief_who_logs_out_does_not_save_their_other_sessions(kind: str) -> None:
+    app = App(kind, **({"revocation": MemoryStore()} if kind == "cookie" else {}))
+    mine, other, _ = three(app)
+    victim = app.begin(mine)
+    victim.session["password changed"] = True
+    victim.session.destroy_others()
+    with app.request(mine.copy()) as s:
+        s.logout()
+    assert victim.respond() == []
+    with app.request(other) as s:
+        assert not s.online()
+
+
 # -- too late ------------------------------------------------------------------------------------------------------
 
 

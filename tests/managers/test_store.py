@@ -397,6 +397,33 @@ def test_others_end_after_the_rotation() -> None:
     assert finish(flow, 3).value == OTHER.text
 
 
+def test_others_end_though_the_session_that_asked_is_gone() -> None:
+    for early in (False, True):
+        state = opened(record(user_id="ann"), NOW)
+        state.end_others = "ann"
+        flow = commit(state, {"a": 2}, early=early)
+        assert isinstance(next(flow), Save)
+        assert flow.send(Outcome.GONE) == Load(TOKEN.id)
+        if early:  # when a response starts, and no sooner
+            assert finish(flow, None) is LEAVE
+            flow = commit(state, {"a": 2})
+            next_one = next(flow)
+        else:
+            next_one = flow.send(None)
+        assert next_one == DeleteUser("ann", None)
+        assert finish(flow, 3) is LEAVE
+        assert state.stale
+        assert state.end_others is None
+
+
+def test_who_logs_in_ends_the_others_and_logs_out_again_has_done_so() -> None:
+    state = State(NOW, stale=True)
+    state.end_others = "ann"
+    flow = commit(state, {"a": 1})
+    assert next(flow) == DeleteUser("ann", None)
+    assert finish(flow, 3) is LEAVE
+
+
 def test_early_commits_hold_back_what_needs_a_cookie() -> None:
     state = rotating()
     flow = commit(state, {"a": 2}, early=True)
