@@ -37,6 +37,7 @@ class MemcachedStore:
     """
 
     can_rotate = False  # a session gets its new id in two steps, and session_mw takes care of what lies between
+    evicts = True  # a full server drops what is live
 
     def __init__(self, server: str, *, prefix: str = "session:", timeout: float = 2.0) -> None:
         self._server = server

@@ -70,7 +70,7 @@ class Settings(TypedDict, total=False):
     encryption: bool | None
     """Payloads are sealed at rest; needs `secret_key`."""
     revocation: str | Store | AsyncStore | None
-    """Client-kept sessions only: a store (or its URL) that remembers which of them have ended before their time."""
+    """Client-kept sessions: a store (or URL) that remembers which have ended before their time, and forgets none sooner."""
     revocation_staleness: int | timedelta | None
     """Seconds of use for which a seal is not asked about again; 0: at every opening."""
     strict_session_ip: bool | None

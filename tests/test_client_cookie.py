@@ -48,7 +48,7 @@ def settings(home: str) -> dict[str, Any]:
         "sealed": {"secret_key": SECRET},
         "signed": {"secret_key": SECRET, "encrypt_cookie_data": False},
         "stored": {"store": MemoryStore(), "secret_key": SECRET, "encryption": True},
-        "revocable": {"secret_key": SECRET, "revocation": MemoryStore()},
+        "revocable": {"secret_key": SECRET, "revocation": MemoryStore(evict=False)},
         "chunked": {"secret_key": SECRET, "cookie_max_bytes": 7600},
     }[home]
 
@@ -363,7 +363,7 @@ def test_what_says_nothing_about_sessions(given: Any) -> None:
 
 
 def test_a_memory_store_nobody_shares_is_refused() -> None:
-    for config in (SessionConfig(store="memory:"), SessionConfig(secret_key=SECRET, revocation="memory:")):
+    for config in (SessionConfig(store="memory:"), SessionConfig(secret_key=SECRET, revocation="memory:?evict=0")):
         with pytest.raises(ConfigurationError, match=r"store=MemoryStore\(\)"):
             client_cookie(config, user_id="ada")
 

@@ -437,7 +437,7 @@ def test_a_stream_may_write_late_where_it_can_be_kept() -> None:
         client(Route("/stream", stream)).get("/stream")
 
 
-@pytest.mark.parametrize("home", [{"secret_key": SECRET, "revocation": "memory:"}, {"store": "memory:"}])
+@pytest.mark.parametrize("home", [{"secret_key": SECRET, "revocation": "memory:?evict=0"}, {"store": "memory:"}])
 def test_an_error_after_a_logout_undoes_nothing(home: dict[str, Any]) -> None:
     def fail(request: Request) -> Response:
         request.session["lost"] = True
@@ -678,7 +678,7 @@ def test_a_sealed_cookie_whose_revocation_is_awaited_is_loaded_by_hand() -> None
         return PlainTextResponse(str((await request.session.load())["n"]))  # type: ignore[attr-defined]
 
     app = Starlette(routes=[Route("/count", count), Route("/load", load)])
-    revocation = FaultyAsyncStore(MemoryStore().aio())
+    revocation = FaultyAsyncStore(MemoryStore(evict=False).aio())
     app.add_middleware(SessionMiddleware, secret_key=SECRET, revocation=revocation, autoload=False)
     with TestClient(app, base_url=HTTPS) as client:
         assert client.get("/count").text == "1"

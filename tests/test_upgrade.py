@@ -39,7 +39,7 @@ def app(home: str, **settings: Any) -> App:
     settings.setdefault("legacy", [StarletteCookie(OLD, until=LATE, owner_key="user_id")])
     if home == "revocable":
         clock = settings.setdefault("clock", Clock())
-        settings.setdefault("revocation", MemoryStore(clock=clock))
+        settings.setdefault("revocation", MemoryStore(evict=False, clock=clock))
     return App("store" if home == "store" else "cookie", **settings)
 
 
@@ -588,9 +588,9 @@ def settings_of(home: str, clock: Any) -> dict[str, Any]:
     if home == "awaited":
         return {**settings, "store": FaultyAsyncStore(MemoryStore(clock=clock).aio())}
     if home == "revocable":
-        settings["revocation"] = MemoryStore(clock=clock)
+        settings["revocation"] = MemoryStore(evict=False, clock=clock)
     if home == "revocable awaited":
-        settings["revocation"] = FaultyAsyncStore(MemoryStore(clock=clock).aio())
+        settings["revocation"] = FaultyAsyncStore(MemoryStore(evict=False, clock=clock).aio())
     return {**settings, "secret_key": SECRET}
 
 

@@ -90,7 +90,7 @@ def test_a_store_that_was_inherited_is_spoken_of(monkeypatch, caplog):
 def test_a_list_of_what_has_ended_is_a_store_too(monkeypatch, caplog):
     """Under several workers a logout would be known to one of them."""
     monkeypatch.setattr("sys.argv", ["uvicorn", "app:app", "--workers", "2"])
-    layer = SessionMiddleware(None, secret_key=generate_key(), revocation="memory:").layer
+    layer = SessionMiddleware(None, secret_key=generate_key(), revocation="memory:?evict=0").layer
     asyncio.run(layer.aopen_store())
     assert "MemoryStore keeps sessions in one process" in caplog.text
 

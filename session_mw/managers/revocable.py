@@ -23,7 +23,7 @@ from ..core.operations import AsyncStore, Create, Flow, Load, Outcome, Save, Sto
 from ..core.record import Record
 from ..core.state import State
 from ..core.tokens import Token
-from ..errors import StoreConflictError, StoreError
+from ..errors import ConfigurationError, StoreConflictError, StoreError
 from . import LEAVE, Live, Opened, Random, Verdict
 from .cookie import CookieManager
 from .store import HOPS, TRIES
@@ -43,7 +43,13 @@ class RevocableCookieManager:
         self._seals = CookieManager()
 
     def configure(self, config: SessionConfig) -> None:
-        """As ``CookieManager`` does. Raises ``ConfigurationError`` without ``secret_key``."""
+        """As ``CookieManager`` does. Raises ``ConfigurationError`` without ``secret_key``, or for a forgetful store."""
+        if getattr(self.consults, "evicts", False):
+            raise ConfigurationError(
+                "revocation= needs a store that forgets nothing before its time, and when this one is full it makes "
+                'room: what has ended would open again; write revocation="sqlite:///ended.db", '
+                'or for tests "memory:?evict=0" or MemoryStore(evict=False)'
+            )
         self._seals.configure(config)
         self._staleness = config.revocation_staleness
         self._application = config.table_index

@@ -154,6 +154,7 @@ class Awaited:
         self, store: Store, inline: Store, *, write_hop: Callable[[Call], Awaitable[Any]] | None = None
     ) -> None:
         self.can_rotate = store.can_rotate
+        self.evicts = getattr(store, "evicts", False)
         self._store = store
         self._inline = inline
         self._write_hop = write_hop or self._hop

@@ -1,7 +1,8 @@
 """MemoryStore: records in this process, for tests, development and single-process apps. Gone when it ends.
 
 Decided here: what is given up when it is full. First what has expired, then the session whose activity is oldest:
-``_live`` is kept in the order of activity. Closed records have the same bound of their own, oldest out first.
+``_live`` is kept in the order of activity. Or nothing more (``evict=False``): who was ended must not come back, where
+what is remembered is that. Closed records have the same bound of their own, oldest out first.
 
 Every deadline is in a heap, so that neither purge nor eviction scans. An entry is only a hint: a record that moved
 on is put back when its old entry surfaces, and a heap of mostly stale entries is rebuilt.
@@ -22,10 +23,10 @@ from msgspec import structs
 
 from ..core.operations import Outcome
 from ..core.record import Record
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StoreError
 from . import StoreStats, closed_record
 from .faces import Awaited
-from .url import StoreURL, options
+from .url import StoreURL, flag, options
 
 __all__ = ["MemoryStore", "from_url"]
 
@@ -33,16 +34,22 @@ __all__ = ["MemoryStore", "from_url"]
 class MemoryStore:
     """A bounded store in memory. *max_sessions*: live records kept; *clock*: Unix seconds, for eviction only.
 
+    *evict*: when it is full, the least recently active record makes room (``evicts`` says so); else ``create`` raises
+    ``StoreError`` until something has ended or expired.
+
     Safe for threads. Each process has its own, so it cannot serve several workers; when there seem to be several, the
     middleware says so in the log at start-up (``built_in``: the pid). Raises ConfigurationError for a bound below 1.
     """
 
     can_rotate = True
 
-    def __init__(self, max_sessions: int = 100_000, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, max_sessions: int = 100_000, *, evict: bool = True, clock: Callable[[], float] = time.time
+    ) -> None:
         if type(max_sessions) is not int or max_sessions < 1:
             raise ConfigurationError(f"max_sessions must be a whole number of at least 1, not {max_sessions!r}")
         self.built_in = os.getpid()
+        self.evicts = evict
         self._max = max_sessions
         self._clock = clock
         self._lock = threading.Lock()
@@ -223,6 +230,8 @@ class MemoryStore:
     def _make_room(self) -> None:
         self._purge(int(self._clock()), 100)
         if len(self._live) >= self._max:
+            if not self.evicts:
+                raise StoreError(f"the memory store is full: {self._max} records, none of which may be given up")
             self._remove(next(iter(self._live.values())))
 
     def _watch(self, record: Record) -> None:
@@ -252,10 +261,10 @@ class MemoryStore:
 
 
 def from_url(url: StoreURL) -> MemoryStore:
-    """The store of ``memory:``, option ``max_sessions``. Raises ConfigurationError."""
+    """The store of ``memory:``, options ``max_sessions`` and ``evict``. Raises ConfigurationError."""
     if url.netloc or url.path:
         raise ConfigurationError("a memory: URL has no path")
-    return MemoryStore(**options(url, {"max_sessions": int}))
+    return MemoryStore(**options(url, {"max_sessions": int, "evict": flag}))
 
 
 def _created(record: Record) -> int:

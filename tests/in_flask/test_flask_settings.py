@@ -283,7 +283,7 @@ def test_two_first_requests_at_once_share_a_layer() -> None:
 
 
 def test_a_revocable_cookie_keeps_its_list() -> None:
-    app = site("cookie", revocation=MemoryStore())
+    app = site("cookie", revocation=MemoryStore(evict=False))
     client = app.test_client()
     client.get("/set/a/1")
     first = app.session_interface._layer(app).home.manager.consults

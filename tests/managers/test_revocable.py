@@ -25,6 +25,9 @@ class Counting(MemoryStore):
     asked = 0
     found: frozenset[str] = frozenset()
 
+    def __init__(self) -> None:
+        super().__init__(evict=False)
+
     def load(self, id: str) -> Record | None:
         self.asked += 1
         record = super().load(id)
@@ -462,7 +465,7 @@ def test_an_app_that_fails_does_not_undo_its_logout() -> None:
 
 
 def test_a_store_that_fails_is_no_logout() -> None:
-    store = FaultyStore(MemoryStore())
+    store = FaultyStore(MemoryStore(evict=False))
     here = app(revocation=store)
     signed_in(here)
     store.fail("load")
@@ -512,14 +515,36 @@ def test_settings_that_cannot_be(settings: dict[str, Any], words: str) -> None:
         SessionConfig(**settings)
 
 
+@pytest.mark.parametrize("store", ["memory:", MemoryStore(), MemoryStore().aio()], ids=repr)
+def test_a_store_that_forgets_early_is_refused(store: Any) -> None:
+    """Whoever fills it with entries of their own would make others' sessions open again."""
+    with pytest.raises(ConfigurationError, match="forgets nothing") as caught:
+        SessionMiddleware(None, secret_key=KEY, revocation=store)  # type: ignore[arg-type]
+    assert SessionMiddleware(None, secret_key=KEY, revocation="memory:?evict=0")  # type: ignore[arg-type]
+    assert "evict=0" in str(caught.value)
+
+
+def test_a_full_list_ends_nothing_and_forgets_nothing() -> None:
+    here = app(revocation=MemoryStore(1, evict=False, clock=Clock(0)))
+    thief = signed_in(here)
+    with here.request() as session:
+        session.logout()
+    other = Browser()
+    signed_in(here, "bob", other)
+    with pytest.raises(StoreError, match="full"), here.request(other) as session:
+        session.destroy()
+    assert here.look(other) == {"cart": [1]}
+    assert here.look(thief) == {}
+
+
 def test_no_password_of_its_url_is_shown() -> None:
     assert "hunter2" not in repr(SessionConfig(secret_key=KEY, revocation="sqlite:///x.db?key=hunter2"))
 
 
 def test_an_awaited_list_needs_asgi() -> None:
     with pytest.raises(ConfigurationError, match="awaited"):
-        WsgiMiddleware(lambda environ, start: [], secret_key=KEY, revocation=MemoryStore().aio())
-    assert SessionMiddleware(None, secret_key=KEY, revocation=MemoryStore().aio())  # type: ignore[arg-type]
+        WsgiMiddleware(lambda environ, start: [], secret_key=KEY, revocation=MemoryStore(evict=False).aio())
+    assert SessionMiddleware(None, secret_key=KEY, revocation=MemoryStore(evict=False).aio())  # type: ignore[arg-type]
 
 
 class Overtaken(Counting):
@@ -573,7 +598,7 @@ def test_two_that_end_each_other_leave_one(asked_before: bool) -> None:
     assert here.look(phone) == {}
 
 
-class Never(MemoryStore):
+class Never(Counting):
     """Its saves always conflict."""
 
     def save(self, record: Record, expected_version: int, *, payload_only: bool = False) -> Outcome:

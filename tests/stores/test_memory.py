@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from session_mw.core.operations import Outcome
-from session_mw.errors import ConfigurationError
+from session_mw.errors import ConfigurationError, StoreError
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import Clock, StoreContract
 from session_mw.testing.contract import new_record
@@ -90,6 +90,20 @@ def test_bookkeeping_does_not_grow_with_the_number_of_operations():
     assert len(store._deadlines) < 100
     assert store.purge(10_000 - 1999, 10) == 1, "a rebuilt heap knows the earliest deadline"
     assert store._users == {}
+
+
+def test_a_store_that_gives_up_nothing_refuses_what_is_new():
+    clock = Clock()
+    store = MemoryStore(2, evict=False, clock=clock)
+    old, short = (fill(store, 1, expires_at=int(clock.now) + life)[0] for life in (500, 10))
+    with pytest.raises(StoreError, match="full: 2 records"):
+        store.create(new_record())
+    assert there(store, [old, short]) == [True, True]
+    clock.advance(10)
+    assert store.create(new_record()), "what has expired makes room"
+    assert [face.evicts for face in (store, store.inline(), store.aio(), MemoryStore(), MemoryStore().aio())] == [
+        False, False, False, True, True
+    ]  # fmt: skip
 
 
 def test_repr_shows_counts_only():
