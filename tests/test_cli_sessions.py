@@ -210,7 +210,7 @@ def test_what_has_ended_is_not_found_and_left_as_it_is(service: SessionService, 
     followed, stale = new_record(), new_record()
     for record, until in ((followed, now + 30), (stale, now - 30)):
         store.create(record)
-        store.close(record.id, 1, until=now + 60, successor=pointer(second, until))
+        store.close(record.id, 1, until=now + 60, successor=pointer(new_record(second), until))
     for handle, words in [
         (over, "expired at "),
         (ended, "ended a moment ago"),

@@ -218,6 +218,11 @@ def tokens_live_on(patch):
     patch.setattr(manager, "matches", lambda *_: True)
 
 
+def pointers_lead_anywhere(patch):
+    """A pointer is followed to a session whose token was replaced."""
+    patch.setattr(manager, "leads_to", lambda *_: True)
+
+
 def callers_are_told_nothing(patch):
     """A service call that came too late seems to have been carried out."""
 
@@ -277,6 +282,7 @@ MUTANTS = [
     (save_any_version, "alice", True, "service: extend", "service: extend", "keeps_every_update"),
     (save_any_version, "alice", True, "service: issue token", "write", "tokens_open_what_they_should"),
     (tokens_live_on, "alice", True, "service: issue token", "read", "tokens_open_what_they_should"),
+    (pointers_lead_anywhere, "alice", True, "regenerate", "service: issue token", "tokens_open_what_they_should"),
     (callers_are_told_nothing, "alice", True, "service: update", "logout", "answers_are_true"),
     (touch_once, "alice", True, "service: touch", "regenerate", "answers_are_true"),
     (regenerate_once, "alice", True, "service: regenerate", "regenerate", "tokens_open_what_they_should"),

@@ -109,6 +109,21 @@ def test_made_by_a_worker_opened_in_the_web_app(site: Site, worker: Worker, cloc
 
 
 @on_every_store
+def test_a_token_that_was_replaced_is_reached_by_no_older_one(site: Site, worker: Worker, clock: Clock) -> None:
+    browser = site.begin(clock=clock)
+    browser.visit(logs_in("ada"))
+    thief = Visitor(site)
+    thief.cookies = dict(browser.cookies)
+    browser.visit(lambda session: session.regenerate(grace=300) and None)
+    assert thief.visit(lambda session: session.user_id) == "ada"
+    token = worker.issue_token(browser.token[0], replace=True)
+    assert (worker.authenticate(thief.cookies[NAME]), worker.authenticate(browser.cookies[NAME])) == (None, None)
+    for visitor in (thief, browser):
+        assert visitor.visit(lambda session: session.user_id) is None
+    assert carrying(browser, token).visit(lambda session: session.user_id) == "ada"
+
+
+@on_every_store
 def test_made_in_the_web_app_looked_after_by_a_worker(site: Site, worker: Worker, clock: Clock) -> None:
     laptop = site.begin(clock=clock)
     laptop.visit(logs_in("ada"))

@@ -7,14 +7,15 @@ Times are whole Unix seconds. ``expires_at`` is the one deadline that counts (ne
 ``now >= expires_at`` is expired.
 
 A *closed* record is what remains for a minute of a session that ended: id, token digest and deadline only. With a
-``successor`` it is a *pointer*: overlapping requests that still carry the old token follow it.
+``successor`` it is a *pointer*: overlapping requests that still carry the old token follow it, unless the successor has
+been given another token since.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Record", "SessionRecord", "followed", "pointer"]
+__all__ = ["Record", "SessionRecord", "followed", "leads_to", "pointer"]
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -79,12 +80,21 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
         return f"<SessionRecord {self.session_id[:6]}… version={self.version}>"
 
 
-def pointer(id: str, until: int) -> str:
-    """The ``successor`` of a closed record that may be followed to *id* before *until*; opaque to stores."""
-    return f"{id}:{until}"
+def pointer(record: Record, until: int) -> str:
+    """The ``successor`` of a closed record that may be followed to *record* before *until*; opaque to stores."""
+    return f"{record.id}:{until}:{_proof(record)}"
 
 
-def followed(record: Record, now: int) -> str | None:
-    """The id a closed *record* points to, while it may be followed."""
-    successor, _, until = (record.successor or "").partition(":")
-    return successor if successor and now < int(until) else None
+def followed(closed: Record, now: int) -> str | None:
+    """The id a *closed* record points to, while it may be followed."""
+    successor, _, rest = (closed.successor or "").partition(":")
+    return successor if successor and now < int(rest.partition(":")[0]) else None
+
+
+def leads_to(closed: Record, record: Record) -> bool:
+    """Whether *record* has the token that it had when *closed* came to point to it."""
+    return (closed.successor or "").endswith(f":{_proof(record)}")
+
+
+def _proof(record: Record) -> str:
+    return record.digest[:8].hex()

@@ -30,7 +30,7 @@ from ..core.operations import (
     Store,
     Touch,
 )
-from ..core.record import Record, followed, pointer
+from ..core.record import Record, followed, leads_to, pointer
 from ..core.seal import NONCE_BYTES, PayloadSealer
 from ..core.state import OPEN, State
 from ..core.tokens import RANDOM_BYTES, Token, digest, matches, mint, spent, split
@@ -111,7 +111,10 @@ class StoreManager:
         return Opened(record, "", through_pointer, False, touch_due(record, now, self._limits))
 
     def successor(self, record: Record | None, now: int, *, ending: bool = False) -> Flow[Record | None]:
-        """The live record at the end of the pointers that begin at *record*; an *ending* follows without grace, too."""
+        """The live record at the end of the pointers that begin at *record*.
+
+        An *ending* follows without grace, too, and whatever tokens were issued meanwhile.
+        """
         for _ in range(HOPS):
             if record is None or expired(record, now):
                 return None
@@ -120,7 +123,9 @@ class StoreManager:
             target = followed(record, 0 if ending else now)
             if target is None:
                 return None
-            record = yield Load(target)
+            closed, record = record, (yield Load(target))
+            if record is not None and not ending and not leads_to(closed, record):
+                return None
         return None
 
     def unsealed(self, record: Record) -> Record | None:
@@ -317,7 +322,7 @@ class StoreManager:
             return self._begin(kept)
         grace = state.overlap()
         until = now + grace + CLOSED_SECONDS
-        successor = None if state.wish.logged_in or state.wish.wiped else pointer(record.id, now + grace)
+        successor = None if state.wish.logged_in or state.wish.wiped else pointer(record, now + grace)
         if self.store.can_rotate:
             return Rotate(kept, old.id, old.version, until, successor)
         return self._swap_in_two(kept, old, until, successor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from session_mw.core.record import Record, SessionRecord, followed, pointer
+from session_mw.core.record import Record, SessionRecord, followed, leads_to, pointer
 
 RECORD = Record("abcdefghijkl", b"digest", "ann", 1, 2, 3, 4, None, "192.0.2.1", "agent", 5, b"payload")
 
@@ -34,7 +34,22 @@ def test_records_do_not_change() -> None:
 
 
 def test_pointers() -> None:
-    closed = msgspec.structs.replace(RECORD, closed=True, successor=pointer("next", 100))
+    successor = msgspec.structs.replace(RECORD, id="next", digest=b"d" * 32)
+    closed = msgspec.structs.replace(RECORD, closed=True, successor=pointer(successor, 100))
     assert followed(closed, 99) == "next"
     assert followed(closed, 100) is None
     assert followed(RECORD, 0) is None
+
+
+def test_a_pointer_leads_to_a_record_by_its_token() -> None:
+    successor = msgspec.structs.replace(RECORD, id="next", digest=b"d" * 32)
+    closed = msgspec.structs.replace(RECORD, closed=True, successor=pointer(successor, 100))
+    assert leads_to(closed, successor)
+    assert leads_to(closed, msgspec.structs.replace(successor, version=9))
+    for other in (b"e" * 32, b""):
+        assert not leads_to(closed, msgspec.structs.replace(successor, digest=other))
+    unissued = msgspec.structs.replace(successor, digest=b"")
+    closed = msgspec.structs.replace(RECORD, closed=True, successor=pointer(unissued, 100))
+    assert leads_to(closed, unissued)
+    assert not leads_to(closed, successor)
+    assert not leads_to(RECORD, successor)

@@ -11,8 +11,9 @@ Every request takes effect at one moment: that of its last store operation. In t
 * With no token, or one nobody knows, it begins a session if there is anything to keep.
 * A session with nothing to keep is gone.
 
-So does every call of a SessionService, and its answer is that of this moment. A token that was replaced opens nothing;
-who was let in with it before goes on. Deadlines only grow, but where a lifetime is asked for.
+So does every call of a SessionService, and its answer is that of this moment. A token that was replaced opens nothing,
+nor does an older one that led to it; who was let in before goes on. Deadlines only grow, but where a lifetime is asked
+for.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Model:
         self.sessions = sessions
         self.fates = fates  # label -> (moved | hidden | closed | deleted, label it went on as)
         self.opened: dict[str, str] = {}  # request -> live | pointer | stale | nothing
+        self.found: dict[str, str | None] = {}  # request -> the session it was let in to
         self.began: set[str] = set()  # requests whose response must carry a token
         self.proofs: dict[str, str | None] = {}  # label -> its only token, where that was replaced
 
@@ -84,6 +86,7 @@ class Model:
 
     def open(self, request: Request, label: str | None) -> None:
         """*request* looks its token up."""
+        self.found[request.name] = self.find(label)
         if not self.proves(label, request.sent):
             how = "nothing"
         elif label in self.sessions:
@@ -112,6 +115,9 @@ class Model:
             self.fates[here], self.proofs[request.name] = ("hidden", request.name), None
         elif call.what == "issue":
             self.proofs[here] = call.answer
+            for label, fate in self.fates.items():
+                if fate == ("moved", here):
+                    self.fates[label] = ("hidden", here)
         else:
             self.sessions[here] = call.effect(self.sessions[here].copy(), request)
         after = self.sessions.get(request.name if call.what == "regenerate" else here)
@@ -130,7 +136,8 @@ class Model:
             if kind.is_login or how == "nothing":
                 self._begin(request)
             return
-        here = self.find(label, ending=request.wipes or (request.ended is not None and not kind.is_login))
+        ends = request.wipes or (request.ended is not None and not kind.is_login)
+        here = self.find(self.found[request.name], ending=ends)
         if here is None:
             if kind.is_login:
                 self._begin(request)

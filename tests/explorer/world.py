@@ -299,7 +299,7 @@ class World:
                 successor = self._mint()
                 self.under_way, self.start_id = successor.text, successor.id
                 moved = structs.replace(record, id=successor.id, digest=tokens.digest(successor.secret))
-                self.store.rotate(moved, token.id, 1, until=NOW + 60, successor=pointer(successor.id, NOW + 30))
+                self.store.rotate(moved, token.id, 1, until=NOW + 60, successor=pointer(moved, NOW + 30))
                 self.labels = {successor.id: "start", token.id: "old"}
         self.first_token = self.jar
         self.labels[self.dead.partition(".")[0]] = "dead"

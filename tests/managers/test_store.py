@@ -89,7 +89,7 @@ def test_what_needs_no_asking(values: list[str], reason: str) -> None:
         (record(absolute_expires_at=NOW), Opened(reason="expired")),
         (closed(), Opened(reason="stale_token", stale=True)),
         (closed(until=NOW), Opened(reason="expired")),
-        (closed(pointer(OTHER.id, NOW)), Opened(reason="stale_token", stale=True)),
+        (closed(pointer(record(of=OTHER), NOW)), Opened(reason="stale_token", stale=True)),
     ],
 )
 def test_one_load_decides(answer: Any, verdict: Opened) -> None:
@@ -109,20 +109,20 @@ def test_opening_tells_whether_activity_is_due(later: int, due: bool) -> None:
 def test_pointers_are_followed_but_not_for_ever() -> None:
     flow: Any = manager().open([TOKEN.text], NOW)
     next(flow)
-    assert flow.send(closed(pointer(OTHER.id, NOW + 1))) == Load(OTHER.id)
+    assert flow.send(closed(pointer(record(of=OTHER), NOW + 1))) == Load(OTHER.id)
     assert finish(flow, record(of=OTHER)) == Opened(record(of=OTHER), pointer=True, due=False)
 
     for answer in (None, record(of=OTHER, expires_at=NOW)):
         flow = manager().open([TOKEN.text], NOW)
         next(flow)
-        flow.send(closed(pointer(OTHER.id, NOW + 1)))
+        flow.send(closed(pointer(record(of=OTHER), NOW + 1)))
         assert finish(flow, answer) == Opened(reason="stale_token", stale=True)
 
     flow = manager().open([TOKEN.text], NOW)
     operation, hops = next(flow), 0
     with pytest.raises(StopIteration) as stop:  # noqa: PT012
         while operation:
-            operation, hops = flow.send(closed(pointer(TOKEN.id, NOW + 1))), hops + 1
+            operation, hops = flow.send(closed(pointer(record(), NOW + 1))), hops + 1
     assert (stop.value.value.stale, hops < 10) == (True, True)
 
 
@@ -268,7 +268,7 @@ def test_gone_through_a_pointer_goes_to_the_successor() -> None:
     flow = commit(opened(record(), NOW), {"a": 2})
     next(flow)
     flow.send(Outcome.GONE)
-    assert flow.send(closed(pointer(OTHER.id, NOW + 9))) == Load(OTHER.id)
+    assert flow.send(closed(pointer(record(of=OTHER), NOW + 9))) == Load(OTHER.id)
     again = flow.send(record(b'{"a":1,"new":1}', of=OTHER, version=3))
     assert (again.record.id, again.expected_version, data_of(again.record)) == (OTHER.id, 3, b'{"a":2,"new":1}')
     assert finish(flow, Outcome.SAVED) is LEAVE
@@ -304,12 +304,12 @@ def test_rotation_in_one_step() -> None:
     operation = next(flow)
     assert isinstance(operation, Rotate)
     assert (operation.old_id, operation.expected_version, operation.until) == (TOKEN.id, 1, NOW + 30 + 60)
-    assert operation.successor == pointer(OTHER.id, NOW + 30)
+    assert operation.successor == pointer(record(of=OTHER), NOW + 30)
     assert (operation.record.id, operation.record.version) == (OTHER.id, 1)
     assert finish(flow, Outcome.SAVED).value == OTHER.text
     long = next(commit(rotating(grace=300), {"a": 1}))
-    assert (long.until, long.successor) == (NOW + 300 + 60, pointer(OTHER.id, NOW + 300))
-    ended = pointer(OTHER.id, NOW)  # nobody may follow it; only an ending finds its session by it
+    assert (long.until, long.successor) == (NOW + 300 + 60, pointer(record(of=OTHER), NOW + 300))
+    ended = pointer(record(of=OTHER), NOW)  # nobody may follow it; only an ending finds its session by it
     assert next(commit(rotating(), {"a": 1})).successor == ended
     assert next(commit(rotating(logged_in=LOGIN), {"a": 1})).successor is None
 
@@ -319,7 +319,7 @@ def test_rotation_in_two_steps_creates_first_and_takes_back_what_was_not_needed(
     flow = commit(rotating(), {"a": 1}, made=two)
     created = next(flow)
     assert isinstance(created, Create)
-    assert flow.send(True) == Close(TOKEN.id, 1, NOW + 60, pointer(OTHER.id, NOW))
+    assert flow.send(True) == Close(TOKEN.id, 1, NOW + 60, pointer(record(of=OTHER), NOW))
     assert finish(flow, CLOSED).value == OTHER.text
 
     flow = commit(rotating(), {"a": 1}, made=two)
@@ -330,7 +330,7 @@ def test_rotation_in_two_steps_creates_first_and_takes_back_what_was_not_needed(
     again = flow.send(record(b'{"a":1,"b":2}', version=2))
     assert isinstance(again, Create)
     assert data_of(again.record) == b'{"a":1,"b":2}'
-    assert flow.send(True) == Close(TOKEN.id, 2, NOW + 60, pointer(OTHER.id, NOW))
+    assert flow.send(True) == Close(TOKEN.id, 2, NOW + 60, pointer(record(of=OTHER), NOW))
     assert finish(flow, CLOSED).value == OTHER.text
 
     flow = commit(rotating(), {"a": 1}, made=two)
