@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .core.operations import Flow
+from .core.record import Record
 from .core.runners import arun, run, run_ready
 from .core.session import Session
 from .core.state import OPEN, OVER, STARTED, State
@@ -26,6 +27,7 @@ from .exchange import AccessRefused, Answer
 from .flight import Flight
 from .home import Home
 from .managers import LEAVE, Verdict
+from .managers.claims import unvetoed
 from .opening import Opening
 from .shield import outlasting, shielded
 
@@ -221,14 +223,14 @@ class SessionLayer(Opening):
                 told = self.events.atell(state)
                 await (shielded(told) if self._awaits else told)
 
-    async def still_there(self, session: Session, *, active: bool) -> bool:
-        """Whether the session of an open socket goes on; *active* counts as activity."""
-        state = session._state
-        if state is None or state.base is None:
-            return not (state is not None and state.stale)
+    async def still_there(self, session: Session, seen: Record, *, active: bool) -> Record | None:
+        """What has become of *seen*, the record of an open socket; ``None``: its session ended, or is vetoed by now.
+
+        *active* counts as activity.
+        """
         home: Home = session._home
-        answer = home.manager.recheck(state, self.now(), active=active)
-        return answer if isinstance(answer, bool) else await arun(answer, home.astore)
+        answer = home.manager.recheck(seen, self.now(), active=active)
+        return await arun(unvetoed(self.config, answer), home.astore)
 
     def close(self, session: Session, *, failed: bool = False) -> None:
         """The request is over; nothing of it may be kept alive by the session."""

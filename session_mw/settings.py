@@ -70,7 +70,7 @@ class Settings(TypedDict, total=False):
     encryption: bool | None
     """Payloads are sealed at rest; needs `secret_key`."""
     revocation: str | Store | AsyncStore | None
-    """Client-kept sessions: a store (or URL) that remembers which have ended before their time, and forgets none sooner."""
+    """Client-kept sessions: a store (or URL) that remembers which ended before their time, and forgets none sooner."""
     revocation_staleness: int | timedelta | None
     """Seconds of use for which a seal is not asked about again; 0: at every opening."""
     strict_session_ip: bool | None
@@ -96,7 +96,7 @@ class Settings(TypedDict, total=False):
     on_create: Callable[..., Any] | None
     """Hears that a session was created."""
     on_validate: Callable[..., Any] | None
-    """May veto a session that would open."""
+    """May veto a session that would open, or whose websocket is open."""
     on_close: Callable[..., Any] | None
     """Hears that a session was committed and closed."""
     on_destroy: Callable[..., Any] | None

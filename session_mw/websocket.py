@@ -1,8 +1,9 @@
 """WebSockets under ASGI: a session for the length of a connection.
 
 The accept, or the denial, is the response start and carries the cookie. While the socket is open the session is looked
-at every ``websocket_check`` seconds: received frames count as activity, and a socket whose session ended is closed with
-1008 (policy violation, RFC 6455 §7.4.1), so that a logout reaches it. What the app wrote is committed when it returns.
+at every ``websocket_check`` seconds: received frames count as activity, and a socket whose session ended, or is vetoed
+by now, is closed with 1008 (policy violation, RFC 6455 §7.4.1), so that a logout reaches it. What the app wrote is
+committed when it returns.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from .core.record import Record
 from .core.session import Session, bind_session, release_session
 from .errors import StoreError
 from .exchange import AccessRefused, Answer, unavailable
@@ -73,6 +75,7 @@ class _Socket:
         self._started = False
         self._ended = False  # by us
         self._active = False  # a frame came since the last look
+        self._seen: Record | None = None  # the session as the socket began, or at the last look
         self._waiting: set[anyio.CancelScope] = set()
 
     async def receive(self) -> Message:
@@ -111,7 +114,7 @@ class _Socket:
             state = session._state or state  # it may have another by now
         headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session._source, verdict))
         state.start_response()
-        self._started = True
+        self._started, self._seen = True, state.base
         return {**message, "headers": headers}
 
     async def _refused(self) -> None:
@@ -157,9 +160,11 @@ class _Socket:
         """Look after the session while the socket is open."""
         while not self._ended:
             await anyio.sleep(self._layer.config.websocket_check)
+            if not self._started:  # the accept will find out
+                continue
             active, self._active = self._active, False
             try:
-                if await self._layer.still_there(self._session, active=active):
+                if await self._goes_on(active):
                     continue
             except StoreError as error:
                 logger.warning("session_mw: a socket's session could not be looked at: %s", error)
@@ -169,3 +174,11 @@ class _Socket:
             await self._send({"type": kind, "code": SESSION_ENDED, "reason": _REASON})
             for waiting in list(self._waiting):
                 waiting.cancel()
+
+    async def _goes_on(self, active: bool) -> bool:
+        """Whether the session is there, under whichever id, with the token it had, and nobody objects to it."""
+        state = self._session._state
+        if state is None or state.base is None:  # there is none, or the app itself has ended it
+            return state is None or not state.stale
+        self._seen = await self._layer.still_there(self._session, self._seen or state.base, active=active)
+        return self._seen is not None

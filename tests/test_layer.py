@@ -13,6 +13,7 @@ import pytest
 from harness import HOME, KEY, App, Browser, both, token
 
 from session_mw.config import SessionConfig
+from session_mw.core.record import SessionRecord
 from session_mw.core.runners import run
 from session_mw.errors import ConfigurationError, SessionStateError, StoreError
 from session_mw.home import build_manager
@@ -365,13 +366,39 @@ async def test_a_socket_is_looked_after() -> None:
     for kind in ("cookie", "store"):
         app = App(kind, on_loop=True, idle_timeout=100)
         layer = app.layer
-        assert await layer.still_there(app.begin().session, active=True)  # nobody has looked at it
         step = app.begin()
         step.session["a"] = 1
         step.respond()
-        assert await layer.still_there(step.session, active=True)
+        base = step.session._state.base
+        assert base is not None
+        assert await layer.still_there(step.session, base, active=True) == base
         app.clock.advance(100)
-        assert not await layer.still_there(step.session, active=False)
+        assert await layer.still_there(step.session, base, active=False) is None
+
+
+@pytest.mark.anyio
+async def test_a_veto_reaches_an_open_socket() -> None:
+    """Asked about the record as it is now."""
+    asked: list[tuple[str, int]] = []
+
+    def allow(record: SessionRecord) -> bool:
+        asked.append((record.session_id, record.last_activity))
+        return "veto" not in asked
+
+    for kind in ("cookie", "store"):
+        app = App(kind, on_loop=True, on_validate=allow, touch_interval=10)
+        step = app.begin()
+        step.session["a"] = 1
+        step.respond()
+        base = step.session._state.base
+        assert base is not None
+        app.clock.advance(50)
+        seen = await app.layer.still_there(step.session, base, active=True)
+        assert seen is not None
+        assert asked[-1] == (base.id, base.last_activity + 50 * (kind == "store"))
+        asked.append("veto")
+        assert await app.layer.still_there(step.session, seen, active=True) is None
+        asked.clear()
 
 
 # -- what goes out -------------------------------------------------------------------------------------------------

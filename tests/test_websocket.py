@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from asgi_driver import HASTE, NAME, SECRET, Client, Routes, Socket, hastily, respond
 
-from session_mw import Session, SessionClosedError, SessionSerializationError, StoreError, current_session
+from session_mw import (
+    AsyncSessionService,
+    Session,
+    SessionClosedError,
+    SessionConfig,
+    SessionSerializationError,
+    StoreError,
+    current_session,
+)
 from session_mw.asgi import SessionMiddleware
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import Clock, FaultyAsyncStore, FaultyStore
@@ -292,18 +300,63 @@ def test_a_socket_is_closed_when_its_session_ends_elsewhere(kind: str, ending: s
     hastily(main)
 
 
-def test_a_new_id_elsewhere_keeps_it_open() -> None:
+@pytest.mark.parametrize("early", [True, False])
+def test_a_new_id_elsewhere_keeps_it_open(early: bool) -> None:
     async def main() -> None:
-        store = Watched()
-        client = Client(SessionMiddleware(App(), websocket_check=1, store=store))
+        store, clock = Watched(), Clock()
+        app = App(before=(lambda s: s.get("n")) if early else (lambda s: None))
+        client = Client(SessionMiddleware(app, websocket_check=1, store=store, clock=clock))
         await client.request("/login")
         async with Socket(client.copy()) as socket:
             await socket.next()
             await socket.say("read")
-            await client.request("/regenerate")
-            await looked(store)
+            for _ in range(2):
+                await client.request("/regenerate")
+                await looked(store)
+                assert await socket.say("read") == "None"
+                clock.advance(60)  # past the grace
+                await looked(store)
+                assert await socket.say("read") == "None"
+            await client.request("/logout")
+            assert await socket.next() == ENDED
+
+    hastily(main)
+
+
+def test_a_socket_is_closed_when_its_token_was_replaced() -> None:
+    """Though it goes on writing: what it writes is kept, but it stays the one that was let in with the old token."""
+
+    async def main() -> None:
+        store = Watched()
+        calls = {"commit": lambda s: s.acommit()}
+        config = SessionConfig(websocket_check=1, store=store)
+        client = Client(SessionMiddleware(App(write, **calls), config))
+        await client.request("/login")
+        async with Socket(client.copy()) as socket:
+            await socket.next()
+            handle = client.cookies[NAME].partition(".")[0]
+            async with AsyncSessionService(config) as service:
+                await service.issue_token(handle, replace=True)
+            assert await socket.say("write") == "2"
+            await socket.say("commit")
+            assert await socket.next() == ENDED
+
+    hastily(main)
+
+
+def test_a_socket_is_closed_once_its_session_is_vetoed() -> None:
+    async def main() -> None:
+        disabled: set[str | None] = set()
+        app = SessionMiddleware(
+            App(), websocket_check=1, store=MemoryStore(), on_validate=lambda record: record.user_id not in disabled
+        )
+        client = Client(app)
+        await client.request("/login")
+        async with Socket(client.copy()) as socket:
+            await socket.next()
             assert await socket.say("read") == "None"
-            await socket.leave()
+            disabled.add("ada")
+            assert await socket.next() == ENDED
 
     hastily(main)
 

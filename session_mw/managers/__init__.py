@@ -93,8 +93,11 @@ class Manager(Protocol):
         """
         ...
 
-    def recheck(self, state: State, now: int, *, active: bool) -> bool | Flow[bool]:
-        """Whether the session of an open socket goes on; *active*: frames were received, which counts as activity."""
+    def recheck(self, seen: Record, now: int, *, active: bool) -> Record | Flow[Record | None] | None:
+        """What has become of *seen*, the record of an open socket at the last look; ``None``: its session has ended.
+
+        *active*: frames were received since, which counts as activity.
+        """
         ...
 
 

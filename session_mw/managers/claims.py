@@ -16,7 +16,7 @@ from ..core.state import State
 from ..errors import StoreError
 from ..settings import name_of
 
-__all__ = ["Objection", "consult", "moved", "objection", "vetoed"]
+__all__ = ["Objection", "consult", "moved", "objection", "unvetoed", "vetoed"]
 
 logger = logging.getLogger("session_mw")
 
@@ -44,6 +44,12 @@ def vetoed(config: SessionConfig, record: Record) -> Flow[bool]:
     if config.on_validate is None:
         return False
     return (yield from consult(config.on_validate, SessionRecord.of(record))) is not True
+
+
+def unvetoed(config: SessionConfig, answer: Record | Flow[Record | None] | None) -> Flow[Record | None]:
+    """The record of *answer*, unless there is none or ``on_validate`` is against it by now."""
+    record = answer if answer is None or isinstance(answer, Record) else (yield from answer)
+    return None if record is None or (yield from vetoed(config, record)) else record
 
 
 def moved(config: SessionConfig, state: State, here: str | None) -> dict[str, Login]:

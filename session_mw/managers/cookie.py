@@ -69,9 +69,9 @@ class CookieManager:
         used = min(record.created_at, now - self._limits.interval)  # so that sealing is due
         return Opened(msgspec.structs.replace(record, last_activity=used, expires_at=record.expires_at - 1))
 
-    def recheck(self, state: State, now: int, *, active: bool) -> bool:
-        """Whether the seal's own deadlines have not passed; a socket cannot be given a new one."""
-        return state.base is not None and not expired(state.base, now)
+    def recheck(self, seen: Record, now: int, *, active: bool) -> Record | None:
+        """*seen*, unless the seal's own deadlines have passed; a socket cannot be given a new one."""
+        return None if expired(seen, now) else seen
 
     def commit(self, state: State, live: Live, now: int, random: Random, early: bool = False) -> Verdict:
         """Seal what is to be kept; leave the cookie alone when nothing changed."""

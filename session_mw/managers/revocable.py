@@ -18,6 +18,8 @@ from __future__ import annotations
 import hashlib
 from binascii import b2a_base64
 
+import msgspec
+
 from ..config import SessionConfig
 from ..core.operations import AsyncStore, Create, Flow, Load, Outcome, Save, Store
 from ..core.record import Record
@@ -98,14 +100,13 @@ class RevocableCookieManager:
         alive = yield from self._lives_as(record, now)
         return Opened(reason="legacy_ended") if alive is None else opened
 
-    def recheck(self, state: State, now: int, *, active: bool) -> bool | Flow[bool]:
-        """Whether the session of an open socket has neither expired nor been ended."""
-        if state.base is None or not self._seals.recheck(state, now, active=active):
-            return False
-        return self._goes_on(state.base, now)
+    def recheck(self, seen: Record, now: int, *, active: bool) -> Record | Flow[Record | None] | None:
+        """*seen*, under the id it goes on as, unless its time has passed or it was ended."""
+        return self._goes_on(seen, now) if self._seals.recheck(seen, now, active=active) is not None else None
 
-    def _goes_on(self, record: Record, now: int) -> Flow[bool]:
-        return (yield from self._lives_as(record, now)) is not None
+    def _goes_on(self, seen: Record, now: int) -> Flow[Record | None]:
+        alive = yield from self._lives_as(seen, now)
+        return None if alive is None else msgspec.structs.replace(seen, id=alive)
 
     # -- committing ---------------------------------------------------------------------------------------------
 

@@ -148,18 +148,17 @@ class StoreManager:
         opened = yield from self._open(token, now)
         return Opened(reason="legacy_ended") if opened.record is None else opened
 
-    def recheck(self, state: State, now: int, *, active: bool) -> Flow[bool]:
-        """Whether the record is still there, or its successor; *active* slides its deadline when that is due."""
-        base = state.base
-        if base is None:
-            return False
-        current: Record | None = yield Load(base.id)
-        current = yield from self.successor(current, now)
-        if current is None:
-            return False
-        if active and touch_due(current, now, self._limits):
-            yield Touch(current.id, now, slide(current, now, self._limits))
-        return True
+    def recheck(self, seen: Record, now: int, *, active: bool) -> Flow[Record | None]:
+        """The record, or its successor, if it has the token it had; *active* slides its deadline when that is due."""
+        record: Record | None = yield Load(seen.id)
+        if record is None or record.digest != seen.digest:
+            return None
+        current = yield from self.successor(record, now)
+        if current is not None and active and touch_due(current, now, self._limits):
+            until = slide(current, now, self._limits)
+            if (yield Touch(current.id, now, until)) is True:
+                return msgspec.structs.replace(current, last_activity=now, expires_at=until)
+        return current
 
     # -- committing ---------------------------------------------------------------------------------------------
 

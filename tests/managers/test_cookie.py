@@ -129,10 +129,10 @@ def test_a_deadline_slides_by_a_tenth_and_never_by_a_slow_answer() -> None:
 
 def test_recheck() -> None:
     made = manager()
-    state = opened(made.open([sealed(made, {"a": 1})], NOW).record, NOW)
-    assert made.recheck(state, NOW + 7199, active=True)
-    assert not made.recheck(state, NOW + 7200, active=True)
-    assert not made.recheck(State(NOW), NOW, active=False)
+    record = made.open([sealed(made, {"a": 1})], NOW).record
+    assert record is not None
+    assert made.recheck(record, NOW + 7199, active=True) is record
+    assert made.recheck(record, NOW + 7200, active=True) is None
 
 
 def test_everything_of_a_record_travels() -> None:

@@ -493,12 +493,21 @@ async def test_an_open_socket_is_told() -> None:
     socket = here.begin().session
     assert socket.online()
     here.layer.home = here.layer.home._replace(astore=here.config.revocation.aio())  # sockets are asked on a loop
-    assert await here.layer.still_there(socket, active=True)
+    seen = socket._state.base
+    assert seen is not None
+    for _ in range(3):  # it goes on under each new id, past every grace
+        with here.request() as session:
+            session.regenerate()
+            handle = session.session_id
+        seen = await here.layer.still_there(socket, seen, active=True)
+        assert seen is not None
+        assert seen.id == handle
+        here.clock.advance(30)
     with here.request() as session:
         session.destroy()
-    assert not await here.layer.still_there(socket, active=True)
+    assert await here.layer.still_there(socket, seen, active=True) is None
     here.clock.advance(10**7)
-    assert not await here.layer.still_there(socket, active=True)
+    assert await here.layer.still_there(socket, seen, active=True) is None
 
 
 @pytest.mark.parametrize(

@@ -147,23 +147,35 @@ def test_a_doubled_plain_name_opens_only_if_exactly_one_is_good(answers: Any, ve
 
 def test_recheck() -> None:
     made = manager()
-    state = opened(record(), NOW)
-    for answer, there in (
-        (record(), True),
-        (None, False),
-        (closed(), False),
-        (record(expires_at=NOW), False),
-    ):
-        flow: Any = made.recheck(state, NOW, active=False)
+    for answer in (None, closed(), record(expires_at=NOW), record(digest=digest(OTHER.secret))):
+        flow: Any = made.recheck(record(), NOW, active=False)
         assert next(flow) == Load(TOKEN.id)
-        assert finish(flow, answer) is there
-    flow = made.recheck(state, NOW + 60, active=True)
+        assert finish(flow, answer) is None
+    flow = made.recheck(record(), NOW, active=True)
+    next(flow)
+    assert finish(flow, record(version=7)) == record(version=7)
+    flow = made.recheck(record(), NOW + 60, active=True)
     next(flow)
     assert flow.send(record()) == Touch(TOKEN.id, NOW + 60, NOW + 7260)
-    assert finish(flow, True) is True
-    with pytest.raises(StopIteration) as stop:
-        next(made.recheck(State(NOW), NOW, active=True))
-    assert stop.value.value is False
+    assert finish(flow, True) == record(last_activity=NOW + 60, expires_at=NOW + 7260)
+
+
+def test_recheck_goes_on_with_the_successor_and_its_token() -> None:
+    made, moved = manager(), record(of=OTHER)
+    flow: Any = made.recheck(record(), NOW, active=False)
+    next(flow)
+    assert flow.send(closed(pointer(moved, NOW + 1))) == Load(OTHER.id)
+    assert finish(flow, moved) == moved
+    flow = made.recheck(moved, NOW + 99, active=False)
+    assert next(flow) == Load(OTHER.id)
+    assert finish(flow, moved) == moved
+    flow = made.recheck(record(), NOW, active=False)
+    next(flow)
+    flow.send(closed(pointer(moved, NOW + 1)))
+    assert finish(flow, record(of=OTHER, digest=b"another token's")) is None
+    flow = made.recheck(record(digest=b"a former token's"), NOW, active=False)
+    next(flow)
+    assert finish(flow, closed(pointer(moved, NOW + 1))) is None
 
 
 # -- committing ----------------------------------------------------------------------------------------------------
