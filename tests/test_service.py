@@ -641,6 +641,39 @@ def test_payloads_are_sealed_at_rest(make: Make) -> None:
         with pytest.raises(StoreError, match="damaged"):
             service.get_session(handle)
         assert service.validate_session(handle) is False
+        with pytest.raises(StoreError, match="damaged"):
+            service.issue_token(handle)
+
+
+def test_what_is_sealed_at_rest_opens_after_every_call(make: Make, clock: Clock) -> None:
+    service = make(encryption=True, secret_key=KEY, touch_interval=10)
+    app = App("store", store=store_under(service), clock=clock, encryption=True, secret_key=KEY, touch_interval=10)
+    handle = service.create_session("ada", {"a": 1}, lifetime=600)
+    token = service.issue_token(handle)
+    for call in (
+        lambda: service.touch_session(handle),
+        lambda: service.extend_session(handle, 60),
+        lambda: service.update_session(handle, {"b": 2}),
+    ):
+        clock.advance(20)
+        call()
+        assert service.authenticate(token).session_id == handle
+        assert service.get_session(handle)["a"] == 1
+    token = service.issue_token(handle, replace=True)
+    handle = service.regenerate_session(handle)
+    app.browser.cookies = {app.layer.cookie_name: service.issue_token(handle)}
+    tab = app.browser.copy()
+    with app.request() as session:
+        assert dict(session) == {"a": 1, "b": 2}
+        session.regenerate()
+        session["c"] = 3
+    clock.advance(10)
+    with app.request(tab) as session:  # by the pointer; a touch
+        assert dict(session) == {"a": 1, "b": 2, "c": 3}
+    with app.request() as session:
+        session.logout()
+        assert session == {"a": 1, "b": 2, "c": 3}
+    assert app.look() == {"a": 1, "b": 2, "c": 3}
 
 
 def test_a_request_overlaps_with_the_service(make: Make, clock: Clock) -> None:

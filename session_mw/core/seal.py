@@ -24,7 +24,7 @@ from ..errors import SealError, SealReason
 from .keys import KEY_ID_BYTES, KeyRing
 from .record import Record
 
-__all__ = ["NONCE_BYTES", "PADDING", "PayloadSealer", "Sealer", "in_time"]
+__all__ = ["NONCE_BYTES", "PADDING", "PayloadSealer", "Sealer", "binding", "in_time"]
 
 NONCE_BYTES = 12
 PADDING = 48  # bytes of plaintext, 64 characters of cookie: all that the length of a seal tells
@@ -135,6 +135,16 @@ def in_time(record: Record, issued_at: int, now: int, clock_skew: int) -> Record
     return "future" if issued_at > now + clock_skew else record
 
 
+def binding(record: Record) -> bytes:
+    """What a payload at rest is bound to: all of *record* that says whose session it is and who carries it.
+
+    Not its last activity and idle deadline, which a touch moves and leaves the payload alone; nor what only describes.
+    """
+    return _encode(
+        (record.id, record.digest, record.user_id, record.created_at, record.absolute_expires_at, record.version)
+    )
+
+
 class PayloadSealer:
     """A store's payloads at rest, for one *purpose*; bound to their record, without padding or deadline."""
 
@@ -144,15 +154,34 @@ class PayloadSealer:
         self._envelope = _Envelope(ring, f"payload:{purpose}")
 
     def seal(self, payload: bytes, bind: bytes, nonce: bytes) -> bytes:
-        """*payload* sealed with the primary key for the record named by *bind*; 33 bytes longer.
+        """*payload* sealed with the primary key for the record of the ``binding`` *bind*; 33 bytes longer.
 
         *nonce*: 12 random bytes, never used before; ``ValueError`` for another length.
         """
         return self._envelope.seal(payload, nonce, bind)
 
     def unseal(self, blob: bytes, bind: bytes) -> bytes:
-        """The payload of the record named by *bind*. Raises ``SealError`` if *blob* is not that record's."""
+        """The payload of the record of the ``binding`` *bind*. Raises ``SealError`` if *blob* is not that record's."""
         payload = self._envelope.unseal(blob, bind)
         if isinstance(payload, str):
             raise SealError(payload)
         return payload
+
+    def vouch(self, closed: Record, pointer: str, nonce: bytes) -> str:
+        """*pointer*, with a seal that ties it to *closed*, a record that is about to be closed: to its id and token.
+
+        Else whoever can write to a store could lead a token of their own to any session.
+        """
+        return f"{pointer}:{self._envelope.seal(b'', nonce, _tie(closed, pointer)).hex()}"
+
+    def vouches(self, closed: Record) -> bool:
+        """Whether the pointer of *closed* was made for it, by who knows the key."""
+        pointer, _, seal = (closed.successor or "").rpartition(":")
+        try:
+            return self._envelope.unseal(bytes.fromhex(seal), _tie(closed, pointer)) == b""
+        except ValueError:
+            return False
+
+
+def _tie(closed: Record, pointer: str) -> bytes:
+    return _encode((closed.id, closed.digest, pointer))

@@ -346,7 +346,7 @@ class ServiceFlows:
     def _adopt(self, state: State, record: Record) -> Data:
         data = self._opened(state, record)
         if data is None:
-            raise StoreError("a stored session is damaged; destroy it")
+            raise _damaged()
         return data
 
     def _write(self, state: State, live: Data) -> Flow[None]:
@@ -360,11 +360,18 @@ class ServiceFlows:
         """*change* a record and leave its payload as it is: what is kept now."""
         for _ in range(TRIES):
             record = yield from self._live(state, id)
-            changed = change(record)
-            if changed == record:
+            plain = self._manager.unsealed(record)  # a seal holds for one digest and version
+            if plain is None:
+                raise _damaged()
+            changed = change(plain)
+            if changed == plain:
                 return record
             changed = msgspec.structs.replace(changed, version=record.version + 1)
-            if (yield Save(changed, record.version)) is Outcome.SAVED:
+            if (yield Save(self._manager.sealed(changed, self._random), record.version)) is Outcome.SAVED:
                 state.note(told, state.now, handle=record.id, user=record.user_id)
                 return changed
         raise StoreConflictError(TRIES)
+
+
+def _damaged() -> StoreError:
+    return StoreError("a stored session is damaged; destroy it")

@@ -31,7 +31,7 @@ from ..core.operations import (
     Touch,
 )
 from ..core.record import Record, followed, leads_to, pointer
-from ..core.seal import NONCE_BYTES, PayloadSealer
+from ..core.seal import NONCE_BYTES, PayloadSealer, binding
 from ..core.state import OPEN, State
 from ..core.tokens import RANDOM_BYTES, Token, digest, matches, mint, spent, split
 from ..core.wishes import NOTHING
@@ -121,17 +121,26 @@ class StoreManager:
             if not record.closed:
                 return record
             target = followed(record, 0 if ending else now)
-            if target is None:
+            if target is None or not (ending or self._vouches(record)):
                 return None
             closed, record = record, (yield Load(target))
             if record is not None and not ending and not leads_to(closed, record):
                 return None
         return None
 
+    def _vouches(self, closed: Record) -> bool:
+        sealer = self._payload_sealer
+        return sealer is None or sealer.vouches(closed)
+
     def unsealed(self, record: Record) -> Record | None:
         """A stored *record* with its payload readable; ``None`` for one that was tampered with."""
         sealer = self._payload_sealer
         return record if sealer is None else _unsealed(record, sealer)
+
+    def sealed(self, record: Record, random: Random) -> Record:
+        """*record* as it is to lie in the store."""
+        sealer = self._payload_sealer
+        return record if sealer is None else _sealed(record, sealer, random)
 
     def take_over(self, record: Record, token: Token, now: int, random: Random) -> Flow[Opened]:
         """*record*, made of another library's cookie, as a session of this store that *token* opens.
@@ -141,8 +150,7 @@ class StoreManager:
         """
         mark = spent(token)
         if (yield Load(mark)) is None:
-            sealer = self._payload_sealer
-            yield Create(record if sealer is None else _sealed(record, sealer, random))  # one of them makes it
+            yield Create(self.sealed(record, random))  # one of them makes it
             until = record.absolute_expires_at
             yield Create(Record(mark, b"", None, record.created_at, now, until, until, None, None, None, 1, b"{}\n"))
         opened = yield from self._open(token, now)
@@ -315,16 +323,20 @@ class StoreManager:
         """*record* (if any) in, *old* (if any) out."""
         if record is None:
             return self._end(old, now)
-        sealer = self._payload_sealer
-        kept = record if sealer is None else _sealed(record, sealer, random)
+        kept = self.sealed(record, random)
         if old is None:
             return self._begin(kept)
         grace = state.overlap()
         until = now + grace + CLOSED_SECONDS
-        successor = None if state.wish.logged_in or state.wish.wiped else pointer(record, now + grace)
+        hard = state.wish.logged_in or state.wish.wiped
+        successor = None if hard else self._pointer(old, record, now + grace, random)
         if self.store.can_rotate:
             return Rotate(kept, old.id, old.version, until, successor)
         return self._swap_in_two(kept, old, until, successor)
+
+    def _pointer(self, old: Record, record: Record, until: int, random: Random) -> str:
+        made, sealer = pointer(record, until), self._payload_sealer
+        return made if sealer is None else sealer.vouch(old, made, random(NONCE_BYTES))
 
     def _begin(self, record: Record) -> Flow[Outcome]:
         if (yield Create(record)) is not True:
@@ -363,14 +375,14 @@ class StoreManager:
 
 def _sealed(record: Record, sealer: PayloadSealer, random: Random) -> Record:
     """*record* as it lies in the store."""
-    payload = sealer.seal(record.payload, record.id.encode(), random(NONCE_BYTES))
+    payload = sealer.seal(record.payload, binding(record), random(NONCE_BYTES))
     return msgspec.structs.replace(record, payload=payload)
 
 
 def _unsealed(record: Record, sealer: PayloadSealer) -> Record | None:
     """A stored *record* to work with; ``None`` for one that was tampered with."""
     try:
-        payload = sealer.unseal(record.payload, record.id.encode())
+        payload = sealer.unseal(record.payload, binding(record))
     except SealError:
         return None
     return msgspec.structs.replace(record, payload=payload)

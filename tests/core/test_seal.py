@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from session_mw.core.keys import KeyRing, generate_key
 from session_mw.core.record import Record
-from session_mw.core.seal import NONCE_BYTES, PADDING, PayloadSealer, Sealer
+from session_mw.core.seal import NONCE_BYTES, PADDING, PayloadSealer, Sealer, binding
 from session_mw.errors import SealError
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "seal-v1.json").read_text("utf-8"))
@@ -531,3 +531,12 @@ def test_nothing_secret_shows():
         except SealError as error:
             shown += [repr(error), *traceback.format_exception(error)]
     assert not [secret for secret in [*secrets, SEALED, "alice"] if secret in "".join(shown)]
+
+
+def test_what_a_payload_is_bound_to_is_told_in_the_docs():
+    """MessagePack of six fields, and of no other."""
+    record = msgspec.structs.replace(ALICE, user_id="al", digest=b"d", created_at=1, absolute_expires_at=3, version=4)
+    raw = b"\x96" + b"\xb8" + record.id.encode() + b"\xc4\x01d" + b"\xa2al" + b"\x01\x03\x04"
+    assert binding(record) == raw
+    free = {"last_activity": 9, "expires_at": 9, "lifetime": 9, "login_ip": "::9", "login_user_agent": "9"}
+    assert binding(msgspec.structs.replace(record, payload=b"", **free)) == raw

@@ -466,8 +466,47 @@ def test_payloads_are_sealed_at_rest_and_bound_to_their_record() -> None:
 
     assert data_of(reopened(sealing(), kept).record) == b'{"secret":"plain"}'
     assert reopened(sealing("another key, as long as it has to be"), kept) == Opened(reason="corrupt")
-    assert reopened(sealing(), msgspec.structs.replace(kept, id=TOKEN.id)) == Opened(reason="corrupt")
+    secret = carrier.partition(".")[2]
+    for field, other in (
+        ("id", TOKEN.id),
+        ("user_id", "admin"),
+        ("digest", digest(TOKEN.secret)),
+        ("created_at", NOW - 1),
+        ("absolute_expires_at", kept.absolute_expires_at + 1),
+        ("version", 2),
+    ):
+        carrier = f"{kept.id}.{TOKEN.secret if field == 'digest' else secret}"
+        assert reopened(sealing(), msgspec.structs.replace(kept, **{field: other})) == Opened(reason="corrupt")
+    carrier = f"{kept.id}.{secret}"
+    touched = msgspec.structs.replace(kept, last_activity=NOW + 1, expires_at=NOW + 9)
+    assert data_of(reopened(sealing(), touched).record) == b'{"secret":"plain"}'
     assert reopened(sealing(), record(payload=b"1{}\n", digest=kept.digest)) == Opened(reason="corrupt")
+
+
+def test_a_pointer_is_tied_to_the_record_it_lies_in() -> None:
+    made = sealing()
+    flow = commit(rotating(grace=30), {"a": 1}, made=made)
+    rotation = next(flow)
+
+    def reached(by: Record, made: StoreManager = made) -> bool:
+        opening: Any = made.open([TOKEN.text], NOW)
+        next(opening)
+        try:
+            opening.send(by)
+            opening.send(rotation.record)
+        except StopIteration as stop:
+            return stop.value.record is not None
+        raise AssertionError("it asks on")
+
+    assert reached(closed(rotation.successor))
+    assert not reached(closed(rotation.successor), sealing("another key, as long as it has to be"))
+    plain = pointer(rotation.record, NOW + 30)
+    assert rotation.successor.startswith(f"{plain}:")
+    later = rotation.successor.replace(f":{NOW + 30}:", f":{NOW + 999}:")
+    for forged in (plain, f"{plain}:", f"{plain}:rubbish", later):
+        assert not reached(closed(forged))
+    mine = closed(rotation.successor, of=OTHER)
+    assert not reached(msgspec.structs.replace(mine, digest=digest(TOKEN.secret)))
 
 
 def test_a_newer_record_is_unsealed_for_the_merge() -> None:
