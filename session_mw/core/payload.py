@@ -57,7 +57,10 @@ def join(data: bytes, rest: bytes) -> bytes:
 
 def read_meta(rest: bytes) -> Meta:
     """The second segment, understood. Raises ``ValueError`` when it is damaged."""
-    return _decode(rest) if rest else EMPTY_META
+    try:
+        return _decode(rest) if rest else EMPTY_META
+    except RecursionError:
+        raise ValueError("nested too deeply for anything that was written here") from None
 
 
 def write_meta(meta: Meta) -> bytes:

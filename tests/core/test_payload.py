@@ -52,7 +52,13 @@ def test_meta() -> None:
     assert LOGIN.token not in repr(FULL) + repr(LOGIN)
 
 
-@pytest.mark.parametrize("rest", [b"{", b"[]", b'{"l":1}', b'{"unknown":1}', b"\xff"])
+DEEP = 100_000
+FAR_TOO_DEEP = b'{"s":{"x":' + b"[" * DEEP + b"]" * DEEP + b"}}"
+
+
+@pytest.mark.parametrize(
+    "rest", [b"{", b"[]", b'{"l":1}', b'{"unknown":1}', b"\xff", FAR_TOO_DEEP], ids=lambda rest: repr(rest[:12])
+)
 def test_damage_is_a_value_error(rest: bytes) -> None:
     with pytest.raises(ValueError):
         read_meta(rest)
