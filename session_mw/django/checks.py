@@ -6,6 +6,7 @@ Registered when the engine is imported: by ``manage.py check`` with ``"session_m
     E002  StoreErrorMiddleware stands below sessions      W002  reading does not count as use
     E003  addresses without StoreErrorMiddleware          W003  SESSION_SERIALIZER is not used
     E004  SessionMiddleware is missing                    E005  one of the two stands there twice
+    E006  a __Host- cookie without StoreErrorMiddleware
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from django.core import checks
 from django.utils.module_loading import import_string
 
 from ..errors import ConfigurationError
-from .layer import current_layer
+from .layer import DjangoLayer, current_layer
 
 __all__ = ["check_settings"]
 
 ENGINE = "session_mw.django"
 OURS = "session_mw.django.StoreErrorMiddleware"
 DJANGOS = "django.contrib.sessions.middleware.SessionMiddleware"
+PREFIXES = ("__Host-", "__Secure-", "__Http-")  # browsers hold these to rules (see core.cookies)
 JSON = "django.contrib.sessions.serializers.JSONSerializer"
 
 
@@ -64,23 +66,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
             )
         )
     if not ours:
-        if layer.config.strict_session_ip or layer.config.session_ip:
-            found.append(
-                checks.Error(
-                    "strict_session_ip and session_ip need the client's address, which a session alone does not know.",
-                    hint=f"In MIDDLEWARE put {OURS!r} right above {DJANGOS!r}.",
-                    id="session_mw.E003",
-                )
-            )
-        else:
-            found.append(
-                checks.Warning(
-                    "StoreErrorMiddleware is missing: a failing store is an error 500, current_session() and "
-                    "login_required find no session, and an old cookie may overwrite a newer one.",
-                    hint=f"In MIDDLEWARE put {OURS!r} right above {DJANGOS!r}.",
-                    id="session_mw.W001",
-                )
-            )
+        found += _without_ours(layer)
     named = {"idle_timeout", "profile"} & layer.named
     if named and not settings.SESSION_SAVE_EVERY_REQUEST:
         found.append(
@@ -100,6 +86,39 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
             )
         )
     return found
+
+
+def _without_ours(layer: DjangoLayer) -> list[checks.CheckMessage]:
+    """What is wrong where ``StoreErrorMiddleware`` is missing: at the least, a warning."""
+    hint = f"In MIDDLEWARE put {OURS!r} right above {DJANGOS!r}."
+    found: list[checks.CheckMessage] = []
+    if layer.config.strict_session_ip or layer.config.session_ip:
+        found.append(
+            checks.Error(
+                "strict_session_ip and session_ip need the client's address, which a session alone does not know.",
+                hint=hint,
+                id="session_mw.E003",
+            )
+        )
+    if layer.cookie_name.startswith(PREFIXES):
+        found.append(
+            checks.Error(
+                f"Without StoreErrorMiddleware the prefix of {layer.cookie_name!r} protects nothing: Django reads the "
+                "cookie under names with other white space around them, which any sibling host can set.",
+                hint=hint,
+                id="session_mw.E006",
+            )
+        )
+    if found:
+        return found
+    return [
+        checks.Warning(
+            "StoreErrorMiddleware is missing: a failing store is an error 500, current_session() and "
+            "login_required find no session, and an old cookie may overwrite a newer one.",
+            hint=hint,
+            id="session_mw.W001",
+        )
+    ]
 
 
 def _places(path: str) -> list[int]:

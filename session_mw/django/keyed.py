@@ -28,7 +28,7 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
     """A session that begins with a key, as Django's do."""
 
     _layer: DjangoLayer
-    _adopted: bool = False  # the key was given by the app, not by Django's middleware
+    _adopted: bool = False  # the key was given by the app, not by this request's cookie
     _written: bool = False  # Django's ``modified``, as far as it is a flag
     _calm: dict[str, bytes] | None = None  # what there was when somebody set ``modified`` to False
     _to_clear: bool = False  # clear() on an event loop, before anything was read
@@ -43,6 +43,7 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
         here = seat.get()
         if here is not None and here.session is None and not hasattr(here.request, "session"):
             here.session, self._source = self, here.request  # the one Django's middleware makes
+            self._layer.receive(self, session_key)
             bind_session(self)
 
     # -- the key -----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Self, TypeVar
 
 from django.core.signals import setting_changed
-from django.http import HttpResponse
+from django.http import HttpResponse, parse_cookie
 from django.utils.asyncio import async_unsafe
 
 from ..config import SessionConfig
@@ -125,7 +125,6 @@ class DjangoLayer(SessionLayer):
         super().__init__(config, None, RequestReader(), on_loop=False)
         self._begin = WatchedKept if self.events.wanted else Kept
         self._told_or_asked, self._looks_closer = self._looks_closer, True
-        self._needle = f"{self.cookie_name}="
         self.service = SessionService(config)
         self.aservice = AsyncSessionService(config)
 
@@ -172,15 +171,26 @@ class DjangoLayer(SessionLayer):
         """Whether there is anything to ask the store."""
         return bool(self._claims(session))
 
+    def receive(self, session: Any, session_key: object) -> None:
+        """Django's middleware has made *session*: of the cookie it took *session_key* from, hold what our reader reads.
+
+        Django strips all white space that Unicode knows off a name and takes the last cookie of several, so a sibling
+        host could write the name as no browser takes it for a ``__Host-`` one. A key from elsewhere is the app's.
+        """
+        header = self._cookies(session._source)
+        values = self._read(header)
+        if values == ([] if session_key is None else [session_key]):  # as every browser sends it
+            return
+        if session_key in _as_django_reads(header, self.cookie_name):
+            session._key = split(values[-1]) if values else None
+        else:
+            session._adopted = True
+
     def _claims(self, session: Any) -> list[str]:
+        if session._source is not None and not session._adopted:
+            return self._read(self._cookies(session._source))
         key: Token | None = session._key
-        if key is None:
-            return []
-        if session._source is not None and not session._adopted:  # Django sees one of several cookies of one name
-            header = self._cookies(session._source)
-            if header.count(self._needle) > 1 and len(values := self._read(header)) > 1:
-                return values
-        return [key.text]
+        return [] if key is None else [key.text]
 
     def fill(self, session: Any, values: list[str] | None = None) -> None:
         """Open what the session's key names. Raises ``StoreError`` when the store fails."""
@@ -266,6 +276,12 @@ class DjangoLayer(SessionLayer):
         if (yield Touch(base.id, now, slide(base, now, self.limits))) is not True:
             state.drop(now, "gone")
         return LEAVE
+
+
+def _as_django_reads(header: str, name: str) -> list[str | None]:
+    """What Django finds under *name* in a Cookie header, served over ASGI and over WSGI."""
+    decoded = header.encode("latin-1", "replace").decode(errors="replace")
+    return [parse_cookie(text).get(name) for text in (header, decoded)]
 
 
 def response_of(status: int, headers: Any, body: bytes) -> HttpResponse:

@@ -12,6 +12,8 @@
 * Django sends the cookie again with every change, and deletes one it does not know. Both may hit a newer cookie that
   another response has just set, so only news leaves: a new key, the end of this session, another lifetime. A
   persistent cookie therefore lasts until the absolute deadline; the idle one is the server's to enforce.
+* The cookie is read by its name to the byte. Django also takes names with any white space around them for it, which
+  sibling hosts can set past the rules of ``__Host-``.
 * ``Cache-Control: no-store`` beside a session cookie.
 """
 

@@ -11,6 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib import auth, messages
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 from django.http import HttpResponse, StreamingHttpResponse
@@ -282,6 +283,92 @@ def test_of_two_cookies_that_both_open_none_is_believed() -> None:
     assert SessionStore(mine)["more"] == 1
 
 
+HOST = "__Host-session"
+_STRIPPED = [" ", "\t", "\x0b", "\x0c", "\x1c", "\x1f", *"\x85\xa0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000"]
+ALIKE = [spelt for white in _STRIPPED for spelt in (f"{white}{HOST}", f"{HOST}{white}", f"{white}{HOST}{white}")]
+"""Names that Django takes for ours, and browsers for no ``__Host-`` one: a sibling host may set them."""
+
+as_host = override_settings(SESSION_COOKIE_NAME=HOST, SESSION_COOKIE_SECURE=True)
+with_each_encoding = pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+
+
+def tossed(encoding: str, mine: str, theirs: str) -> Iterator[tuple[str, str]]:
+    """Cookie headers with what a sibling host added to *mine*, as servers hand them on, and the key that counts.
+
+    The last cookie is another one: the async client of Django 5.2 puts a comma behind a header that it is given.
+    """
+    for name in [*ALIKE, f'"{HOST}"']:
+        for value in (theirs, "x", "", f'"{theirs}"'):
+            cookie = f"{name}={value}".encode(encoding, "ignore").decode("latin-1")
+            if cookie.lstrip(" \t").startswith(f"{HOST}="):
+                continue  # white space before a name is the header's: this one is doubled, see above
+            yield f"{HOST}={mine}; {cookie}; z=1", mine
+            yield f"{cookie}; {HOST}={mine}; z=1", mine
+            yield f"{cookie};{HOST}={mine};{cookie};z=1", mine
+            yield f"{cookie}; z=1", ""
+    yield f'{HOST}="{mine}"; z=1', ""
+
+
+def read_key(request: Any) -> tuple[Any, Any, Any]:
+    before = request.session.session_key
+    return before, request.session.get("who"), request.session.session_key
+
+
+@with_each_encoding
+@as_host
+def test_a_cookie_is_ours_only_when_its_name_is_to_the_byte(encoding: str) -> None:
+    mine, theirs = SessionStore(), SessionStore()
+    for session, who in ((mine, "mine"), (theirs, "theirs")):
+        session["who"] = who
+        session.save()
+    keys = mine.session_key or "", theirs.session_key or ""
+    for header, key in tossed(encoding, *keys):
+        seen = (key, "mine", key) if key else (None, None, None)
+        assert ask(Client(), read_key, cookie=header).content.decode() == repr(seen), ascii(header)
+        written = ask(Client(), put(more=1), cookie=header)
+        assert (HOST in written.cookies) is not bool(key), ascii(header)
+    assert SessionStore(keys[1]).get("more") is None
+
+
+@with_each_encoding
+@as_host
+def test_a_cookie_is_ours_only_when_its_name_is_to_the_byte_in_async_views(encoding: str) -> None:
+    async def aread_key(request: Any) -> tuple[Any, Any, Any]:
+        before = request.session.session_key
+        return before, await request.session.aget("who"), request.session.session_key
+
+    async def story(client: AsyncClient) -> None:
+        mine, theirs = SessionStore(), SessionStore()
+        for session, who in ((mine, "mine"), (theirs, "theirs")):
+            await session.aset("who", who)
+            await session.asave()
+        for header, key in tossed(encoding, mine.session_key or "", theirs.session_key or ""):
+            seen = (key, "mine", key) if key else (None, None, None)
+            assert (await aask(client, aread_key, cookie=header)).content.decode() == repr(seen), ascii(header)
+
+    run_async(story)
+
+
+class FromElsewhere(SessionMiddleware):
+    """A middleware of an app's own: the key is in a header, or nowhere."""
+
+    def process_request(self, request: Any) -> None:
+        request.session = self.SessionStore(request.headers.get("X-Session"))
+
+
+def test_a_key_that_an_app_s_own_middleware_took_from_elsewhere_is_left_alone() -> None:
+    cookie, header = SessionStore(), SessionStore()
+    for session, who in ((cookie, "cookie"), (header, "header")):
+        session["who"] = who
+        session.save()
+    name = f"{FromElsewhere.__module__}.{FromElsewhere.__qualname__}"
+    with override_settings(MIDDLEWARE=[OURS, name, *REST]):
+        for sent in ("", f"{NAME}={cookie.session_key}", f"{NAME}={cookie.session_key}; {NAME}=x"):
+            answer = ask(Client(), read, cookie=sent, x_session=header.session_key or "")
+            assert answer.content == b"{'who': 'header'}"
+            assert ask(Client(), read, cookie=sent).content == b"{}"
+
+
 # -- auth --------------------------------------------------------------------------------------------------------------
 
 
@@ -433,10 +520,10 @@ def run_async(story: Callable[[AsyncClient], Any]) -> None:
     asyncio.run(told())
 
 
-async def aask(client: AsyncClient, does: Does) -> Any:
+async def aask(client: AsyncClient, does: Does, **headers: str) -> Any:
     site.does.append(does)
     try:
-        return await client.get("/aview")
+        return await client.get("/aview", headers=headers)
     finally:
         site.does.pop()
 

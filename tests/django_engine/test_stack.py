@@ -466,6 +466,10 @@ def test_settings_that_fight_each_other() -> None:
     assert found(MIDDLEWARE=[OURS, OURS, DJANGOS, *REST]) == ["session_mw.E005"]
     assert found(MIDDLEWARE=[OURS, DJANGOS, *REST, DJANGOS]) == ["session_mw.E005"]
     assert found(MIDDLEWARE=[DJANGOS, *REST], SESSION_MW={**ours, "session_ip": True}) == ["session_mw.E003"]
+    for prefixed in ("__Host-sessionid", "__Secure-sessionid", "__Http-sessionid"):
+        bare = {"SESSION_COOKIE_NAME": prefixed, "SESSION_COOKIE_SECURE": True, "MIDDLEWARE": [DJANGOS, *REST]}
+        assert found(**bare) == ["session_mw.E006"]
+        assert found(**bare, SESSION_MW={**ours, "session_ip": True}) == ["session_mw.E003", "session_mw.E006"]
     assert found(SESSION_MW={**ours, "idle_timeout": 900}) == ["session_mw.W002"]
     assert found(SESSION_MW={**ours, "profile": "BANKING"}) == ["session_mw.W002"]
     assert found(SESSION_MW={**ours, "profile": "BANKING"}, SESSION_SAVE_EVERY_REQUEST=True) == []
