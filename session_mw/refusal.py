@@ -34,6 +34,7 @@ STALE = Fault(401, "Unauthorized", "Log in again: the last login is too long ago
 CHECK = Fault(403, "Forbidden", "This is not for you.", False)
 
 _LONGEST = 2000  # characters of a way back
+_LAYERS = 5  # of percent-encoding; a path of more says nothing that anybody means, and each costs a pass
 _NEVER = re.compile(r"[\x00-\x20\x7f-\xa0\\]")  # browsers drop some of these, and take "\" for "/" (WHATWG URL 4.4)
 _NEVER_DECODED = re.compile(r"//|[\x00-\x1f\x7f\\]")
 _NEGOTIATED = "Accept, Sec-Fetch-Mode, X-Requested-With"
@@ -47,11 +48,15 @@ def safe_next(value: object, default: str = "/") -> str:
     if not isinstance(value, str) or not value.startswith("/") or len(value) > _LONGEST or _NEVER.search(value):
         return default
     path = re.split("[?#]", value, maxsplit=1)[0]
-    while path:  # also as those see it who decode once too often
+    for _ in range(_LAYERS):  # also as those see it who decode once too often
         if _NEVER_DECODED.search(path):
             return default
         decoded = unquote(path)
-        path = "" if decoded == path else decoded
+        if decoded == path:
+            break
+        path = decoded
+    else:
+        return default
     try:
         return quote(value, safe="/?#[]@!$&'()*+,;=:%~")
     except UnicodeEncodeError:

@@ -8,7 +8,7 @@ import inspect
 import json
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import parse_qs, unquote, urljoin, urlsplit
 
 import pytest
 from asgi_driver import NAME, Client, Reply, Socket, hastily, respond
@@ -312,7 +312,8 @@ EVIL = [
     "/\x00/evil.test", "\x00//evil.test", "/x\r\nSet-Cookie: a=b", "/\x0b/evil.test", "/\x85/evil.test",
     "/\xa0/evil.test", "/%2Fevil.test", "/%2f%2fevil.test", "/%5Cevil.test", "/%5c%5cevil.test", "%2F%2Fevil.test",
     "/%252Fevil.test", "/%25252Fevil.test", "/%09/evil.test", "/%0d%0aSet-Cookie:x", "/.//evil.test", "/..//evil.test",
-    "/./\\evil.test", "/a//evil.test", "/%00", "/\ud800", "/" + "x" * 2000, "／／evil.test", "⁄⁄evil.test",
+    "/./\\evil.test", "/a//evil.test", "/%" + "25" * 9 + "2Fevil.test", "/%" + "25" * 5 + "41", "/%00",
+    "/\ud800", "/" + "x" * 2000, "／／evil.test", "⁄⁄evil.test",
     None, 7, b"/bytes", ["/list"],
 ]  # fmt: skip
 
@@ -326,6 +327,7 @@ GOOD = {
     "/käse": "/k%C3%A4se",
     "/／evil.test": "/%EF%BC%8Fevil.test",
     "/100%": "/100%",
+    "/100%25252541": "/100%25252541",
 }
 
 
@@ -341,6 +343,24 @@ def test_a_path_on_this_site_is_kept(value: str) -> None:
     assert kept == GOOD[value]
     assert urlsplit(urljoin("https://here.test/login", kept)).netloc == "here.test"
     assert safe_next(kept) == kept
+
+
+@pytest.mark.parametrize("unit", ["25", "%25", "%2525", "%", "a", "%252541"])
+def test_a_hostile_way_back_takes_linear_work(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted, not timed: the characters that are decoded."""
+    decoded = 0
+
+    def counted(text: str) -> str:
+        nonlocal decoded
+        decoded += len(text)
+        return unquote(text)
+
+    monkeypatch.setattr("session_mw.refusal.unquote", counted)
+    for length in (100, 1900):
+        decoded = 0
+        value = "/%" + unit * (length // len(unit))
+        safe_next(value)
+        assert decoded <= 5 * len(value)
 
 
 @pytest.mark.parametrize("value", [value for value in EVIL if isinstance(value, str)] + ["/login#part", "relative"])
