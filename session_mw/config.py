@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, cast
 
 from .core.client import ClientRules
 from .core.cookies import CookieSpec, SameSite
-from .core.keys import KeyRing
+from .core.keys import KeyRing, refuse_pickling
 from .errors import ConfigurationError
 from .profiles import Profile, check_times
 from .settings import KINDS, Settings, collect, from_text, is_async, scheme_of, unknown
@@ -124,7 +124,7 @@ class SessionConfig(_Built):
                 values["idle_timeout"] = values["absolute_timeout"]
         check_times(values)
         if "secret_key" in given:
-            values["secret_key"] = _key_ring(given["secret_key"], relaxed=relaxed)
+            given["secret_key"] = values["secret_key"] = _key_ring(given["secret_key"], relaxed=relaxed)
         _check_home(values)
         cookie = _cookie(values, named="cookie_name" in given, relaxed=relaxed)
         values.update(cookie_name=cookie.name, cookie_domain=cookie.domain)
@@ -192,7 +192,10 @@ class SessionConfig(_Built):
 
         What was never named is worked out anew. Raises ``ConfigurationError`` as the constructor does.
         """
-        return type(self)(**cast("Settings", {**self._given, **changes}))
+        given = dict(self._given)
+        if self.relaxed and self.secret_key is not None:  # to be judged again: it may be weak
+            given["secret_key"] = self.secret_key._keys
+        return type(self)(**cast("Settings", {**given, **changes}))
 
     @property
     def named(self) -> frozenset[str]:
@@ -237,7 +240,7 @@ class SessionConfig(_Built):
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a SessionConfig is not pickled: it would carry secrets along")
+        refuse_pickling(self)
 
 
 _DEFAULTS: Mapping[str, Any] = {setting.name: setting.default for setting in fields(SessionConfig)}

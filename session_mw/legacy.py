@@ -22,11 +22,12 @@ from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha1, sha256
-from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, NoReturn, Protocol, Self, TypeAlias, runtime_checkable
 
 import msgspec
 
 from .core.cookies import CookieSpec
+from .core.keys import refuse_pickling
 from .errors import ConfigurationError
 
 __all__ = [
@@ -140,6 +141,15 @@ class _Signed(LegacyCookie):
         if seconds is not None and (isinstance(seconds, bool) or seconds != int(seconds) or seconds < 1):
             raise ConfigurationError(f"{type(self).__name__}: max_age must be whole seconds above 0, or None")
         self._max_age = None if seconds is None else int(seconds)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling(self)
 
     def _derived(self, secret: bytes) -> bytes:
         raise NotImplementedError

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 import traceback
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import pytest
 from harness import AWAY, KEY, App, Browser, both
 from servers.sql_faces import DRIVERS
 
+from session_mw import SessionConfig
+from session_mw.core.keys import KeyRing
 from session_mw.core.record import Record
+from session_mw.core.signed import Signer
+from session_mw.core.tokens import RANDOM_BYTES, mint
 from session_mw.errors import SessionError, StoreError
+from session_mw.legacy import DjangoCookie, FlaskCookie, StarletteCookie
 from session_mw.managers import Verdict
 from session_mw.stores.memory import MemoryStore
 from session_mw.stores.redis import AsyncRedisStore, RedisStore
@@ -146,6 +154,43 @@ def test_nothing_secret_is_shown(kind: str, caplog: pytest.LogCaptureFixture) ->
     watch.request(lambda s: s.get("a"))
     watch.check()
     assert len(watch.secrets) > 10
+
+
+def test_the_raw_key_is_in_its_ring_alone() -> None:
+    profile: Any
+    for profile in (None, "DEVELOPMENT"):
+        config = SessionConfig(secret_key=[KEY, KEY[::-1]], cookie_name="s", profile=profile)
+        for made in (config, config.replace(idle_timeout=60), SessionConfig.build(config, cookie_name="t")):
+            held = [getattr(made, name) for each in type(made).__mro__ for name in getattr(each, "__slots__", ())]
+            assert made.keys in held
+            assert made.keys == KeyRing(KEY, KEY[::-1])
+            for secret in (KEY, KEY[::-1]):
+                assert secret not in f"{held!r} {made.__getstate__()!r}"
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        SessionConfig(secret_key=KEY),
+        KeyRing(KEY),
+        *KeyRing(KEY).derive("a purpose"),
+        Signer(KeyRing(KEY), "a purpose"),
+        mint(bytes(RANDOM_BYTES)),
+        *(Reader(KEY, until=date(2030, 1, 1)) for Reader in (StarletteCookie, FlaskCookie, DjangoCookie)),
+    ],
+    ids=lambda holder: type(holder).__name__,
+)
+def test_what_holds_a_secret_is_not_pickled(holder: Any) -> None:
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match=f"a {type(holder).__name__} is not pickled"):
+            pickle.dumps(holder, protocol)
+        with pytest.raises(TypeError, match="is not pickled"):
+            pickle.dumps({"in": [holder]}, protocol)
+
+
+def test_a_reader_is_its_own_copy() -> None:
+    reader = StarletteCookie(KEY, until=date(2030, 1, 1))
+    assert copy.copy(reader) is copy.deepcopy({"legacy": [reader]})["legacy"][0] is reader
 
 
 def test_a_key_in_a_path_is_the_applications_own_and_bounded() -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn
 
 from ..errors import ConfigurationError
 
-__all__ = ["KEY_ID_BYTES", "MINIMUM", "DerivedKey", "KeyRing", "generate_key"]
+__all__ = ["KEY_ID_BYTES", "MINIMUM", "DerivedKey", "KeyRing", "generate_key", "refuse_pickling"]
 
 MINIMUM = 32  # bytes of a secret: more than the 128 bits of OWASP ASVS 5.0 11.2.3 even when it is hexadecimal
 KEY_ID_BYTES = 4
@@ -24,6 +24,11 @@ _KEY_BYTES = 32
 _DISTINCT = 8  # different bytes: 32 random ones have fewer in no lifetime, "changeme" has seven
 
 _RECIPE = 'make one with:  session-mw keygen   or:  python -c "import secrets; print(secrets.token_urlsafe(48))"'
+
+
+def refuse_pickling(holder: object) -> NoReturn:
+    """Raises ``TypeError``: *holder* has a secret, and a pickle is written down somewhere."""
+    raise TypeError(f"a {type(holder).__name__} is not pickled: it would carry secrets along")
 
 
 class DerivedKey(NamedTuple):
@@ -34,6 +39,9 @@ class DerivedKey(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<DerivedKey {self.key_id.hex()}>"
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling(self)
 
 
 class KeyRing:
@@ -105,7 +113,7 @@ class KeyRing:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a KeyRing is not pickled: it would carry the secrets along")
+        refuse_pickling(self)
 
 
 def generate_key() -> str:

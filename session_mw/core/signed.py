@@ -14,13 +14,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from typing import NoReturn
 
 import itsdangerous
 import msgspec
 from itsdangerous.encoding import base64_decode, base64_encode
 
 from ..errors import SealReason
-from .keys import KeyRing
+from .keys import KeyRing, refuse_pickling
 from .record import Record
 from .seal import in_time
 
@@ -65,6 +66,9 @@ class Signer:
         }
         self._primary = next(iter(self._signers))
         self._clock_skew = clock_skew
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling(self)
 
     def seal(self, record: Record, issued_at: int, nonce: bytes) -> str:
         """*record* signed at *issued_at* (Unix seconds) with the primary key.

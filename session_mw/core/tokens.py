@@ -13,8 +13,11 @@ import binascii
 import re
 from hashlib import sha256
 from hmac import compare_digest
+from typing import NoReturn
 
 import msgspec
+
+from .keys import refuse_pickling
 
 __all__ = [
     "ID_LENGTH",
@@ -49,6 +52,9 @@ class Token(msgspec.Struct, frozen=True, gc=False):
 
     def __repr__(self) -> str:
         return f"<Token {self.id[:6]}…>"
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling(self)
 
     @property
     def text(self) -> str:
