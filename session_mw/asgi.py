@@ -54,11 +54,12 @@ class ScopeReader:
         return b", ".join(found).decode("latin-1") if found else None
 
     def peer(self, scope: Scope) -> str | None:
-        """The peer's address; a server that listens on a unix socket gives none."""
+        """The peer's address. On a unix socket servers give their path for their own (uvicorn), or none (hypercorn);
+        one that has an address has lost its client's."""
         client = scope.get("client")
         if client is None:
             server = scope.get("server")
-            return "unix" if server is not None and server[1] is None else None
+            return "" if server is None else "unix" if server[1] is None else None
         return str(client[0])
 
     def scheme(self, scope: Scope) -> str:

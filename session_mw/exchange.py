@@ -56,7 +56,8 @@ class Reader(Protocol):
         ...
 
     def peer(self, source: Any, /) -> str | None:
-        """The address the server gives: an IP, ``"unix"``, or ``None``."""
+        """The address the server gives: an IP, or ``"unix"``; ``None`` when it does not know, ``""`` when it names no
+        address of anybody, as some do on a unix socket."""
         ...
 
     def scheme(self, source: Any, /) -> str:

@@ -18,6 +18,8 @@ from session_mw.wsgi import SessionMiddleware as WSGIMiddleware
 
 MARKS = Path(os.environ["MARKS"])
 SETTINGS: dict[str, Any] = {name: os.environ[name] for name in ("secret_key", "store") if name in os.environ}
+if os.environ.get("TRUSTED"):
+    SETTINGS["trusted_proxies"] = [os.environ["TRUSTED"]]
 
 
 def page(session: Any, path: str, query: dict[str, str]) -> str:
@@ -31,6 +33,9 @@ def page(session: Any, path: str, query: dict[str, str]) -> str:
         session.update(query)
     elif path == "/count":
         session.update_with("count", lambda n: n + 1, 0)
+    elif path == "/address":
+        session.login(user_id="ada")
+        return str(session.login_ip)
     elif path == "/anon":
         return "anon"
     return f"{session.user_id} {dict(sorted(session.items()))}"

@@ -43,6 +43,14 @@ class Browser:
         return reply
 
 
+def by_socket_and_by_port(socket: Path, url: str) -> None:
+    """``trusted_proxies=("unix",)``: whoever comes by the unix socket is believed, and by the port nobody."""
+    claimed = {"x-forwarded-for": "198.51.100.7"}
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as proxy:
+        assert proxy.get("http://site/address", headers=claimed).text == "198.51.100.7"
+    assert httpx.get(f"{url}/address", headers=claimed).text == "127.0.0.1"
+
+
 class Slow:
     """A request to ``/slow`` under way: it has read the session and waits for ``go``."""
 

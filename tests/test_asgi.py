@@ -256,6 +256,25 @@ def test_several_cookie_headers_are_one(where: int) -> None:
 # -- in which order ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("client", "server", "address"),
+    [
+        (None, None, "198.51.100.7"),  # hypercorn on a unix socket
+        (None, ("/run/site.sock", None), "198.51.100.7"),  # uvicorn
+        (None, ("example.test", 443), "None"),  # the client has hung up, or the server does not say
+        (("203.0.113.9", 50_000), ("example.test", 443), "203.0.113.9"),
+    ],
+)
+def test_only_a_unix_socket_has_clients_without_an_address(client: Any, server: Any, address: str) -> None:
+    def log_in(session: Session) -> str:
+        session.login(user_id="ada")
+        return str(session.login_ip)
+
+    browser = Client(SessionMiddleware(Routes(login=log_in), **settings("store", trusted_proxies=["unix"])))
+    headers = [(b"x-forwarded-for", b"198.51.100.7")]
+    assert browser.get("/login", headers=headers, client=client, server=server).text == address
+
+
 def test_the_store_has_acknowledged_before_a_header_leaves() -> None:
     store = FaultyStore(MemoryStore())
     order: list[str] = []

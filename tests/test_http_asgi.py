@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from asgi_driver import NAME
 from conftest import StartServer
-from http_story import Browser, corpus_over_sockets, environment, life_of_a_session, overlapping
+from http_story import Browser, by_socket_and_by_port, corpus_over_sockets, environment, life_of_a_session, overlapping
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -30,6 +30,13 @@ def test_a_site(
     if kind == "store":
         overlapping(running.url, tmp_path)
     assert "Traceback" not in running.output()
+
+
+def test_a_proxy_on_a_unix_socket(server: StartServer, tmp_path: Path) -> None:
+    socket = tmp_path / "socket"
+    command = ["-m", "hypercorn", "http_site:asgi_app", "--bind", "127.0.0.1:{port}", "--bind", f"unix:{socket}"]
+    running = server(command, env={**environment("cookie", tmp_path), "TRUSTED": "unix"})
+    by_socket_and_by_port(socket, running.url)
 
 
 @pytest.mark.parametrize("kind", ["cookie", "store"])

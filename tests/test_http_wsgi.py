@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import StartServer
-from http_story import corpus_over_sockets, environment, life_of_a_session, overlapping
+from http_story import by_socket_and_by_port, corpus_over_sockets, environment, life_of_a_session, overlapping
 
 WORKERS = {"sync": ["-w", "2", "-k", "sync"], "gthread": ["-w", "2", "-k", "gthread", "--threads", "4"]}
 
@@ -24,3 +24,10 @@ def test_a_site(
     if kind == "store":
         overlapping(running.url, tmp_path)
     assert "Traceback" not in running.output()
+
+
+def test_a_proxy_on_a_unix_socket(server: StartServer, tmp_path: Path) -> None:
+    socket = tmp_path / "socket"
+    command = ["-m", "gunicorn", "http_site:wsgi_app", "--bind", "127.0.0.1:{port}", "--bind", f"unix:{socket}"]
+    running = server(command, env={**environment("cookie", tmp_path), "TRUSTED": "unix"})
+    by_socket_and_by_port(socket, running.url)

@@ -83,8 +83,8 @@ def _parse_short(text: str) -> IPv4Address | IPv6Address | None:
 class ClientRules:
     """Which proxies are believed, and how alike two addresses must be. Immutable by convention.
 
-    *trusted_proxies*: addresses, networks (``"10.0.0.0/8"``), or ``"unix"`` for a peer on a unix socket, which servers
-    report as no address at all. *ip_prefix*: leading bits that must be equal, for IPv4 (1-32) and IPv6 (1-128).
+    *trusted_proxies*: addresses, networks (``"10.0.0.0/8"``), or ``"unix"`` for a peer on a unix socket. *ip_prefix*:
+    leading bits that must be equal, for IPv4 (1-32) and IPv6 (1-128).
 
     Raises:
         ConfigurationError: an entry is no address or network, trusts everybody, or could never match; a bad prefix.
@@ -109,8 +109,9 @@ class ClientRules:
     def address(self, peer: str | None, forwarded: str | None = None, x_forwarded_for: str | None = None) -> str | None:
         """The client's address, normalised; ``None`` when it is not known for sure.
 
-        *peer* is what the server says (REMOTE_ADDR, ``scope["client"][0]``); none or empty means a unix socket when
-        ``"unix"`` is trusted. The headers are whole, several of a name joined with ``", "``; blank is absent.
+        *peer* is what the server says (REMOTE_ADDR, ``scope["client"][0]``): ``None`` when it does not know; empty when
+        it names no address of anybody, which means a unix socket when ``"unix"`` is trusted. The headers are whole,
+        several of a name joined with ``", "``; blank is absent.
         An untrusted peer is the answer itself, headers unread. Behind a trusted one: the right-most address that is not
         trusted; if all are, the left-most; the peer when it forwarded nothing; unknown when a hop on the way is not an
         address, ``Forwarded`` breaks its grammar, or the two headers disagree.
@@ -158,7 +159,9 @@ class ClientRules:
         return (int(first) ^ int(second)) >> self._bits[first.version] == 0
 
     def _peer(self, peer: str | None) -> tuple[str | None, bool]:
-        known = (_UNIX if self._unix else None) if not peer else normalise_address(peer)
+        if peer == "":
+            peer = _UNIX if self._unix else None
+        known = None if peer is None else normalise_address(peer)
         return known, self.believes and self._trusts(known)
 
     def _trusts(self, address: str | None) -> bool:

@@ -89,8 +89,12 @@ class RequestReader:
         return None if request is None else _META.header(request.META, name)
 
     def peer(self, request: Any) -> str | None:
-        """The peer's address; a server that listens on a unix socket gives an empty one."""
-        return None if request is None else _META.peer(request.META)
+        """The peer's address; a server that listens on a unix socket gives an empty one, or over ASGI no port of its
+        own either, for which Django writes 0 or None."""
+        if request is None:
+            return None
+        meta = request.META
+        return _META.peer(meta) if "REMOTE_ADDR" in meta or meta.get("SERVER_PORT") not in ("0", "None") else ""
 
     def scheme(self, request: Any) -> str:
         """The scheme, ``SECURE_PROXY_SSL_HEADER`` believed."""

@@ -292,7 +292,7 @@ def test_both_headers_must_agree() -> None:
 
 
 def test_a_unix_socket_has_no_peer_address() -> None:
-    for peer in (None, "", "unix", "unix:"):
+    for peer in ("", "unix", "unix:"):
         assert UNIX.address(peer, None, f"{VICTIM}, {CLIENT}") == CLIENT
         assert UNIX.address(peer, None, f"{VICTIM}, {CLIENT}, unix:") == CLIENT
         assert UNIX.address(peer, f"for={CLIENT}") == CLIENT
@@ -300,7 +300,15 @@ def test_a_unix_socket_has_no_peer_address() -> None:
         assert UNIX.scheme(peer, "http", None, "https") == "https"
         assert RULES.scheme(peer, "http", None, "https") == "http"
     assert UNIX.address(CLIENT, None, VICTIM) == CLIENT
-    assert ClientRules(["unix", "10.0.0.0/8"]).address(None, None, f"{CLIENT}, 10.0.0.3, unix") == CLIENT
+    assert ClientRules(["unix", "10.0.0.0/8"]).address("", None, f"{CLIENT}, 10.0.0.3, unix") == CLIENT
+
+
+def test_a_peer_that_the_server_does_not_know_is_no_unix_socket() -> None:
+    for rules in (UNIX, ClientRules(["unix", "10.0.0.0/8"])):
+        assert rules.address(None, None, VICTIM) is None
+        assert rules.address(None, f"for={VICTIM}") is None
+        assert rules.address(None) is None
+        assert rules.scheme(None, "http", f"for={VICTIM};proto=https", "https") == "http"
 
 
 # -- the scheme ----------------------------------------------------------------------------------------------------

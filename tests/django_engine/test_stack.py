@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import date
+from io import BytesIO
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.checks import run_checks
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.utils.decorators import method_decorator
@@ -279,6 +281,17 @@ def test_what_the_request_says_of_itself(users: dict[str, Any]) -> None:
         ask(client, log_in(users["ada"]))
         (record,) = SessionService(session_config()).list_records(users["ada"].pk)
         assert (record.login_ip, record.login_user_agent) == ("198.51.100.7", "Firefox")
+
+        exchange = SessionStore()._layer.exchange
+        scope = {"type": "http", "path": "/", "method": "GET", "headers": [(b"x-forwarded-for", b"198.51.100.7")]}
+        for client, server, address in (
+            (None, None, "198.51.100.7"),  # over ASGI, on a unix socket: hypercorn
+            (None, ("/run/site.sock", None), "198.51.100.7"),  # uvicorn
+            (None, ("example.test", 443), None),
+            (("203.0.113.9", 50_000), ("example.test", 443), "203.0.113.9"),
+        ):
+            over_asgi = ASGIRequest({**scope, "client": client, "server": server}, BytesIO())
+            assert exchange.address(over_asgi) == address
     reader = SessionStore()._layer.exchange.reader
     request = RequestFactory().get("/a b", {"q": "ü"}, secure=True)
     assert (reader.method(request), reader.target(request)) == ("GET", "/a%20b?q=%C3%BC")
