@@ -463,6 +463,37 @@ def test_without_a_memory_the_copy_lives_until_its_limits() -> None:
     assert reads(site, thief) == DATA
 
 
+@pytest.mark.parametrize("everybody", [False, True])
+def test_log_out_everywhere_reaches_old_cookies_where_their_reader_knows_of_it(everybody: bool) -> None:
+    """docs/migration.md has this reader, and says what happens without it."""
+    logged_out: dict[str, int] = {}
+
+    class OldCookie(StarletteCookie):
+        def read(self, value: str, now: int) -> LegacySession:
+            session = super().read(value, now)
+            if session.issued_at <= logged_out.get(str(session.user_id), 0):
+                raise LegacyRefused("ended")
+            return session
+
+    site = app("store", legacy=[OldCookie(OLD, until=LATE, owner_key="user_id")])
+    taken_over, signed_again, never_seen = visitor(at=NOW - 9), visitor(at=NOW), visitor({"user_id": 7, "n": 2})
+    with site.request(taken_over.copy()) as session:
+        assert session == DATA
+    service = SessionService(site.config)
+    assert (service.destroy_all_sessions() if everybody else service.destroy_user_sessions("7")) >= 1
+    site.told()
+    if everybody:
+        assert reads(site, taken_over) == DATA  # that it was spent is forgotten
+    assert reads(site, signed_again) == DATA
+    logged_out["7"] = NOW
+    assert service.destroy_user_sessions("7") >= 1
+    for old in (taken_over, signed_again, never_seen):
+        assert reads(site, old) == {}
+    assert {*site.told("refused")} == {"refused:legacy_ended"}
+    assert reads(site, visitor({"user_id": 8})) == {"user_id": 8}
+    assert reads(site, visitor(at=NOW + 1)) == DATA  # a login since
+
+
 def test_log_out_everywhere_ends_what_was_not_taken_over_yet() -> None:
     site = app("revocable")
     browser, elsewhere = visitor(), visitor({"user_id": 7, "device": 2})
