@@ -2,7 +2,8 @@
 
 * ``open_session``: a dormant session; nothing is read until somebody looks
 * ``save_session``: the response starts; commit, then cookies, ``Vary`` and ``Cache-Control`` on Flask's response
-* an exception nobody handled: Flask makes another response, and saves again; the first one's cookies go with it
+* an exception nobody handled: what was changed is dropped, endings aside. Flask makes another response, and saves
+  again; the first one's cookies go with it
 * the request context is torn down, or a stream closed: late writes, then the session is over
 """
 
@@ -249,15 +250,26 @@ class FlaskLayer(SessionLayer):
         response.set_data(body)
 
     def raised(self, session: Session, error: BaseException) -> None:
-        """Nobody handled *error*: Flask begins another response, or lets it through."""
+        """Nobody handled *error*: Flask begins another response, or lets it through.
+
+        What was changed before is dropped, endings aside. What the app's own page of the error writes then is kept.
+        """
         state = session._state
         session._started = False
         if isinstance(error, StoreError):
             session._unanswered = error
-        if state is not None:
-            state.queue = ()
-            if state.phase == STARTED:
-                state.phase = OPEN
+        if state is None:
+            return
+        if state.phase == STARTED:  # the response that was committed is thrown away, not what it stood for
+            state.phase, state.queue = OPEN, ()
+        elif state.phase == OPEN:
+            session._handed = session.accessed  # the next response varies as well
+            session._forced = session._limited = False
+            ended = state.wish.ended
+            if session._keep_endings():
+                state.wishing().ended = {**state.wish.ended, **ended}  # asked for again, where no response is made
+            else:
+                session._sleep()
 
     def end(self, session: Session, *, failed: bool) -> None:
         """The request context is torn down. Raises nothing: the response has been made."""

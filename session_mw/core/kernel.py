@@ -102,6 +102,13 @@ class Kernel(LazyDict):
             _guard.release()
         return self._state
 
+    def _sleep(self) -> None:
+        """Forget what was read, and what was changed since; the next touch reads again."""
+        self._state = None
+        _drop(self)
+        _hold(self, UNFILLED)
+        self.__class__ = self._dormant
+
     def _touch(self) -> State:
         return self._state  # type: ignore[return-value]  # never None: its dormant twin wakes first
 

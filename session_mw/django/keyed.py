@@ -59,7 +59,6 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
             if token is None:
                 self._begin_anew(self._state)
             else:  # another session altogether
-                self._state = None
                 self._sleep()
         self._key, self._adopted = token, True
 
@@ -199,12 +198,6 @@ class KeyedSession(Session, SessionBase):  # pyright: ignore[reportIncompatibleM
         fresh.accessed, fresh.phase, fresh.events = True, state.phase, state.events
         fresh.storage, fresh.others, fresh.queue = state.storage, state.others, state.queue
         self._state, self._key = fresh, None
-
-    def _sleep(self) -> None:
-        """Forget what was read; the next touch reads again."""
-        dict.clear(self)
-        Session.__init__(self, self._layer, self._source)
-        self.__class__ = self._dormant
 
 
 def _on_loop() -> bool:

@@ -60,7 +60,7 @@ def test_an_error_never_undoes_a_logout(kind: str) -> None:
     assert client.get("/who").text == "ada True"
     assert client.get("/fail").status_code == 500
     assert client.get("/who").text == "None False"
-    assert client.get("/").json == {"half": "done"}  # Flask's page is a response: what passes through us is committed
+    assert client.get("/").json == {}  # the view failed half-way
 
 
 def test_an_error_that_is_let_through_keeps_endings_alone() -> None:
@@ -82,7 +82,7 @@ def test_an_error_that_is_let_through_keeps_endings_alone() -> None:
 
 
 @both
-def test_a_handled_error_commits_and_an_unhandled_one_drops_the_queue(kind: str) -> None:
+def test_a_handled_error_commits_and_an_unhandled_one_drops_what_was_changed(kind: str) -> None:
     app = site(kind)
 
     @route(app, "/fail/<how>")
@@ -101,11 +101,82 @@ def test_a_handled_error_commits_and_an_unhandled_one_drops_the_queue(kind: str)
     for how, found in {
         "abort": {"kept": "abort", "queued": "abort"},
         "handled": {"kept": "handled", "handler": "wrote", "queued": "handled"},
-        "unhandled": {"kept": "unhandled"},
+        "unhandled": {},
     }.items():
         client = app.test_client()
         client.get(f"/fail/{how}")
         assert client.get("/").json == found
+
+
+@both
+@pytest.mark.parametrize("page", [False, True], ids=["Flask's page", "a page of the app's own"])
+@pytest.mark.parametrize("let_through", [False, True], ids=["answered", "let through"])
+def test_nobody_is_logged_in_by_a_view_that_failed(kind: str, page: bool, let_through: bool) -> None:
+    app = site(kind, config={"PROPAGATE_EXCEPTIONS": let_through})
+    logging_in(app)
+
+    @route(app, "/fail")
+    def fail() -> str:
+        session["a"] = "changed"
+        session["b"] = [1]
+        session.login(user_id="eve")
+        session.permanent = True
+        raise ZeroDivisionError
+
+    if page:
+
+        @app.errorhandler(500)
+        def sorry(error: Any) -> tuple[str, int]:
+            flask.session["page"] = f"{session.user_id} {session.get('a')}"
+            return "sorry", 500
+
+    def failing(client: Any) -> Any:
+        if not let_through:
+            return client.get("/fail")
+        with pytest.raises(ZeroDivisionError):
+            client.get("/fail")
+        return None
+
+    seen = page and not let_through
+    stranger, ada = app.test_client(), app.test_client()
+    reply = failing(stranger)
+    assert stranger.get("/who").text == "None False"
+    assert stranger.get("/").json == ({"page": "None None"} if seen else {})
+    if reply is not None:
+        assert len(cookies(reply)) == seen
+        assert reply.headers["Vary"] == "Cookie"
+    ada.get("/in")
+    ada.get("/set/a/1")
+    failing(ada)
+    assert ada.get("/who").text == "ada True"
+    assert ada.get("/").json == {"a": "1", **({"page": "ada 1"} if seen else {})}
+
+
+@both
+@pytest.mark.parametrize(
+    "ending", [lambda: session.destroy(), lambda: session.clear(), lambda: session.logout(clear_data=True)]
+)
+@pytest.mark.parametrize("let_through", [False, True], ids=["answered", "let through"])
+def test_what_a_view_ended_before_it_failed_is_over(kind: str, ending: Any, let_through: bool) -> None:
+    app = site(kind, config={"PROPAGATE_EXCEPTIONS": let_through and kind == "store"})
+    logging_in(app)
+
+    @route(app, "/fail")
+    def fail() -> str:
+        ending()
+        session["late"] = 1
+        raise ZeroDivisionError
+
+    client = app.test_client()
+    client.get("/in")
+    client.get("/set/a/1")
+    if app.config["PROPAGATE_EXCEPTIONS"]:
+        with pytest.raises(ZeroDivisionError):
+            client.get("/fail")
+    else:
+        assert client.get("/fail").status_code == 500
+    assert client.get("/who").text == "None False"
+    assert client.get("/").json == {}
 
 
 @both
