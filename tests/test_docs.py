@@ -226,6 +226,13 @@ def test_its_links_lead_somewhere(page: Path) -> None:
             assert anchor in slugs(path.read_text(encoding="utf-8")), f"{ids(page)}: {target}"
 
 
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "session_mw").rglob("*.py"))], ids=ids)
+def test_what_looks_like_an_absolute_path_is_one(page: Path) -> None:
+    """Three slashes are for a path relative to where the app is started."""
+    roots = "bin|data|etc|home|mnt|opt|root|run|srv|tmp|usr|var"
+    assert re.findall(rf"\b(?:file|sqlite):///(?:{roots})/\S*", page.read_text(encoding="utf-8")) == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_every_block_says_its_language(page: Path) -> None:
     for block in blocks(page.read_text(encoding="utf-8")):
