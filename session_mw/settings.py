@@ -328,6 +328,7 @@ def collect(
     return settings, written
 
 
+_LIKE = 0.83  # how alike a misspelling is: less, and names of other libraries are taken for one
 _is_about_entropy = re.compile(r"entropy|^(session_)?(s?id|token|secret)_(bits|bytes|len|length|size)$").search
 
 
@@ -340,5 +341,6 @@ def unknown(
         return ConfigurationError(f"{message}: ids always have 144 random bits, and secrets 264; leave it out")
     import difflib
 
-    nearest = difflib.get_close_matches(name, KINDS, n=1)
+    nearest = difflib.get_close_matches(name, KINDS, n=1, cutoff=_LIKE)
+    nearest = nearest or [known for known in KINDS if known.endswith(f"_{name}")]
     return ConfigurationError(message + (f"; did you mean {spell(nearest[0])!r}?" if nearest else ""))

@@ -757,6 +757,44 @@ def test_a_config_is_not_pickled_and_is_its_own_copy() -> None:
 # -- building on another
 
 
+def suggested(name: str) -> str | None:
+    found = re.search(r"did you mean '(\w+)'", refused(**{name: 1}))
+    return found[1] if found else None
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_a_misspelling_is_recognised(name: str) -> None:
+    for misspelt in (name.replace("_", ""), name[1:], name + "s", name[0] + name[2] + name[1] + name[3:]):
+        assert suggested(misspelt) == name or misspelt in KINDS or len(name) < 6
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("secure", "cookie_secure"),
+        ("domain", "cookie_domain"),
+        ("httponly", "cookie_httponly"),
+        ("timeout", "idle_timeout"),
+    ],
+)
+def test_the_end_of_a_name_will_do_to_be_told_the_whole(name: str, ours: str) -> None:
+    assert suggested(name) == ours
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("lifetime", "session_lifetime", "expiration", "sessionPath", "sessionDomain", "csrfStorage", "columnPrefix"),
+        *("session_driver", "storage_directory", "max_age", "session_cookie", "cookie_max_age", "cookie_samesite"),
+        *("session_store", "session_timeout", "permanent", "session", "ttl"),
+    ],
+)
+def test_what_others_call_a_setting_is_taken_for_none_of_ours(name: str) -> None:
+    """The seeds' names, and frameworks'. docs/coming-from.md tells what is what."""
+    assert suggested(name.lower()) is None
+    assert suggested(name) is None
+
+
 def test_replace_works_out_anew_what_was_not_named() -> None:
     config = SessionConfig(secret_key=SECRET, idle_timeout=30 * 86400, profile="SOCIAL")
     assert config.named == {"secret_key", "idle_timeout", "profile"}
