@@ -46,7 +46,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the outside may know of a session: enough for a "your devices" page, never the token.
 
-    ``data`` (storage ``global``) is filled by ``get_record`` alone. Times are Unix seconds.
+    ``data`` (storage ``global``) is filled by ``get_record`` and ``find_sessions``. Times are Unix seconds.
     """
 
     session_id: str
