@@ -524,6 +524,24 @@ def test_an_error_never_undoes_an_ending(call: Any, left: str) -> None:
     assert client.get("/me").text == left
 
 
+@pytest.mark.parametrize("remembered", [False, True], ids=["without revocation", "with revocation"])
+@pytest.mark.parametrize("call", [call for call, _ in ENDINGS.values()], ids=ENDINGS)
+def test_an_error_undoes_the_ending_of_a_sealed_session_that_nobody_remembers(call: Any, remembered: bool) -> None:
+    """The old cookie is all there is, and no response of ours says a word of it; docs/middleware.md tells."""
+
+    def fail(session: Session) -> None:
+        call(session)
+        raise BoomError
+
+    memory = {"revocation": MemoryStore()} if remembered else {}
+    client = Client(SessionMiddleware(Routes(**ROUTES_IN.routes, fail=fail), secret_key=SECRET, **memory))
+    client.get("/login")
+    before = client.get("/me").text
+    with pytest.raises(BoomError):
+        client.get("/fail")
+    assert client.get("/me").text == ("(None, False, {})" if remembered else before)
+
+
 @pytest.mark.parametrize(
     "call",
     [write, lambda s: s.put("q", 1), lambda s: s.regenerate(), lambda s: s.login(user_id="eve"), lambda s: s.attempt()],
