@@ -1,7 +1,8 @@
 """What a session adds to a response: ``Set-Cookie``, and what caches must be told.
 
 * ``Vary: Cookie`` on every response whose handler looked at the session (RFC 9110 §12.5.5)
-* ``Cache-Control: no-store`` beside a session cookie (RFC 9111 §7.3: Set-Cookie alone does not stop caching)
+* ``Cache-Control: no-store`` beside a session cookie (RFC 9111 §7.3: Set-Cookie alone does not stop caching), and no
+  field for some caches alone that says otherwise (``CDN-Cache-Control`` and the like, RFC 9213: they ignore the former)
 
 One rule for bytes (ASGI) and text (WSGI) headers. The list given is never changed: a response object may be reused.
 """
@@ -14,11 +15,23 @@ from typing import Generic, TypeVar
 
 from .core.cookies import cache_control, vary_cookie
 
-__all__ = ["ASGI_HEADERS", "WSGI_HEADERS", "HeaderRule"]
+__all__ = ["ASGI_HEADERS", "WSGI_HEADERS", "HeaderRule", "lets_some_store", "log_replaced"]
 
 logger = logging.getLogger("session_mw")
 H = TypeVar("H", str, bytes)
 _VARY, _CACHE_CONTROL = len("vary"), len("cache-control")
+_TARGETED = ("-cache-control", "surrogate-control")
+_SHORTEST = len("cdn-cache-control")  # of those
+
+
+def lets_some_store(name: str, value: str) -> bool:
+    """Whether a header field makes some caches ignore Cache-Control (RFC 9213 §2.2), and store what is not for them."""
+    return name.lower().endswith(_TARGETED) and cache_control(value)[1]
+
+
+def log_replaced() -> None:
+    """Say that what the app had told caches was not to be."""
+    logger.warning("session_mw: the app's Cache-Control on a response that sets a session cookie was replaced")
 
 
 class HeaderRule(Generic[H]):
@@ -32,6 +45,7 @@ class HeaderRule(Generic[H]):
         self._cookie: H = encode(names[2])
         self._vary_key: H = encode("vary")
         self._cache_key: H = encode("cache-control")
+        self._control: H = encode("-control")
         self._vary_alone: tuple[H, H] = (self._vary, encode("Cookie"))
         self._no_store: tuple[H, H] = (self._cache, encode(cache_control(None)[0]))
 
@@ -50,6 +64,7 @@ class HeaderRule(Generic[H]):
         else:
             kept.append(self._vary_alone)
         if cookies:
+            kept = self._untargeted(kept)
             kept.append(self._private(kept) if cached else self._no_store)
             kept += [(self._cookie, self._encode(cookie)) for cookie in cookies]
         return kept
@@ -58,8 +73,22 @@ class HeaderRule(Generic[H]):
         """The Cache-Control in place of the app's own, which *headers* no longer have."""
         value, replaced = cache_control(self._taken(headers, self._cache_key))
         if replaced:
-            logger.warning("session_mw: the app's Cache-Control on a response that sets a session cookie was replaced")
+            log_replaced()
         return self._cache, self._encode(value)
+
+    def _untargeted(self, headers: list[tuple[H, H]]) -> list[tuple[H, H]]:
+        """*headers* without those that let some caches store the cookie."""
+        decode, control = self._decode, self._control
+        kept = [
+            item
+            for item in headers
+            if len(item[0]) < _SHORTEST
+            or not item[0].lower().endswith(control)
+            or not lets_some_store(decode(item[0]), decode(item[1]))
+        ]
+        if len(kept) < len(headers):
+            log_replaced()
+        return kept
 
     def _taken(self, headers: list[tuple[H, H]], key: H) -> str:
         """The values of header *key*, joined; *headers* no longer have it."""

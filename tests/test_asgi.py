@@ -207,6 +207,35 @@ def test_cache_control_beside_a_cookie(
     assert client.get("/").all("cache-control") == [value.decode() for value in given]  # no cookie: as the app says
 
 
+TARGETED = [
+    ("cdn-cache-control", "max-age=600", False),
+    ("CDN-Cache-Control", "public", False),
+    ("vercel-cdn-cache-control", "s-maxage=9", False),
+    ("surrogate-control", "max-age=3600+600", False),
+    ("cdn-cache-control", "no-store", True),
+    ("cdn-cache-control", "private, max-age=60", True),
+    ("surrogate-control", 'no-store, content="ESI/1.0"', True),
+    ("cdn-cache-control", "", True),  # counts as absent (RFC 9213 §2.1)
+    ("x-my-cache-controller", "public", True),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "kept"), TARGETED)
+def test_what_is_told_some_caches_alone_beside_a_cookie(
+    name: str, value: str, kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        function = write if scope["path"] == "/write" else read
+        headers = ((name.encode(), value.encode()), (b"cache-control", b"private"))
+        await respond(send, function(scope["session"]), 200, *headers)
+
+    client = Client(SessionMiddleware(app, secret_key=SECRET))
+    reply = client.get("/write")
+    assert (reply.all(name.lower()), reply.one("cache-control")) == ([value] if kept else [], "private")
+    assert len(caplog.records) == (not kept)
+    assert client.get("/").all(name.lower()) == [value]  # no cookie: as the app says
+
+
 def test_a_response_object_used_for_two_users_is_not_changed() -> None:
     headers = [(b"content-type", b"text/plain"), (b"vary", b"Accept")]
     message = {"type": "http.response.start", "status": 200, "headers": headers}

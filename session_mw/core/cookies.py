@@ -320,6 +320,8 @@ _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 (RFC 9110 §5.6.2, not a
 _QUOTED = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t -~\x80-\xff])*+"'  # RFC 9110 §5.6.4
 _DIRECTIVE = re.compile(rf"[ \t]*+(?:({_TOKEN})(=(?:{_TOKEN}|{_QUOTED}))?+)?+[ \t]*+(?:,|\Z)")
 
+_SHARED = ("public", "s-maxage", "must-understand")  # for shared caches; the last lets them ignore no-store (§5.2.2.3)
+
 
 def vary_cookie(existing: str | None) -> str:
     """*existing* (a response's Vary, several joined with ``", "``) with ``Cookie`` in it; ``*`` stays alone.
@@ -336,8 +338,9 @@ def cache_control(existing: str | None) -> tuple[str, bool]:
     """The Cache-Control of a response that sets the session cookie, and whether the app's own had to be replaced.
 
     A Set-Cookie does not keep a response out of caches (RFC 9111 §7.3). *existing* stays when it holds the directive
-    ``no-store``, or ``private`` without field names (with them it protects those fields only, RFC 9111 §5.2.2.7).
-    Anything else becomes ``no-store``, and so does what cannot be parsed (§5.2). Several headers: join with ``", "``.
+    ``no-store``, or ``private`` without field names (with them it protects those fields only, RFC 9111 §5.2.2.7), and
+    none that takes that back. Anything else becomes ``no-store``, and so does what cannot be parsed (§5.2). Several
+    headers: join with ``", "``.
     """
     if existing is None or not existing.strip(" \t"):
         return "no-store", False
@@ -347,7 +350,9 @@ def cache_control(existing: str | None) -> tuple[str, bool]:
         match = _DIRECTIVE.match(existing, position)
         if match is None:
             return "no-store", True
-        name, argument = match.groups()
-        keeps = keeps or (name is not None and argument is None and name.lower() in ("no-store", "private"))
+        name, argument = (match[1] or "").lower(), match[2]
+        if name in _SHARED:
+            return "no-store", True
+        keeps = keeps or (argument is None and name in ("no-store", "private"))
         position = match.end()
     return (existing, False) if keeps else ("no-store", True)

@@ -31,6 +31,7 @@ from django.utils.http import http_date
 from ..core.cookies import cache_control
 from ..errors import StoreError
 from ..exchange import unavailable
+from ..headers import lets_some_store, log_replaced
 from .layer import EXPIRY, Seat, current_layer, response_of
 
 __all__ = ["StoreErrorMiddleware"]
@@ -94,8 +95,11 @@ def _finish(here: Seat, response: Any) -> Any:
 
 def _announce(session: Any, response: Any, cookie: Any) -> None:
     value, replaced = cache_control(response.get("Cache-Control"))
+    for name in [name for name, targeted in response.items() if lets_some_store(name, targeted)]:
+        del response[name]
+        replaced = True
     if replaced:
-        logger.warning("session_mw: the app's Cache-Control on a response that sets a session cookie was replaced")
+        log_replaced()
     response["Cache-Control"] = value
     state = session._state
     if cookie["max-age"] and state is not None and state.base is not None and not isinstance(session.get(EXPIRY), str):

@@ -237,6 +237,14 @@ def test_the_apps_cache_control(caplog: pytest.LogCaptureFixture) -> None:
     assert ask(Client(), public).headers["Cache-Control"] == "no-store"
     assert "Cache-Control" in caplog.text
 
+    def targeted(request: Any) -> HttpResponse:
+        request.session["a"] = 1
+        return HttpResponse(headers={"CDN-Cache-Control": "public", "Surrogate-Control": "no-store"})
+
+    headers = ask(Client(), targeted).headers
+    assert (headers.get("CDN-Cache-Control"), headers["Surrogate-Control"]) == (None, "no-store")
+    assert len(caplog.records) == 2
+
 
 @with_either
 @pytest.mark.usefixtures("stack")
