@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "guard": {"access", "errors", "refusal"},
     "service": FLOWS | {"events", "shield", "stores.faces"},
     "shield": set(),
-    "cleanup": {"service", "errors"},
+    "cleanup": {"service", "settings", "errors"},
     "headers": PURE,
     "workers": set(),
     "events": PURE,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from session_mw import AsyncSessionService, CleanupTask, CleanupThread, SessionService, StoreError
+from session_mw import AsyncSessionService, CleanupTask, CleanupThread, ConfigurationError, SessionService, StoreError
 from session_mw import cleanup as module
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import Clock, FaultyStore
@@ -134,6 +136,131 @@ def test_a_stop_is_heeded_between_two_batches(monkeypatch: pytest.MonkeyPatch) -
 
     task: Any = None
     asyncio.run(main())
+
+
+FORK = """
+import os, threading
+from session_mw import CleanupThread, SessionService
+
+swept = threading.Event()
+sweeper = CleanupThread(SessionService(store="memory:"), every=0.001, on_sweep=lambda count: swept.set())
+sweeper.start()
+swept.wait()
+child = os.fork()
+if child == 0:
+    swept.clear()
+    with sweeper:  # what runs in the parent is the parent's
+        os._exit(0 if swept.wait(20) else 1)
+assert os.waitpid(child, 0)[1] == 0
+swept.clear()
+assert swept.wait(20)
+sweeper.stop()
+print("well")
+"""
+
+
+def test_a_forked_child_begins_anew() -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]  # a fork among threads, as servers do
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("well\n", "")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_died_is_started_again() -> None:
+    def dies(count: int) -> None:
+        raise SystemExit
+
+    sweeper = CleanupThread(SessionService(store="memory:"), every=SOON, on_sweep=dies).start()
+    died = sweeper._thread
+    assert died is not None
+    died.join(WAIT)
+    assert sweeper.start()._thread is not died
+    sweeper.stop()
+
+
+def test_a_task_whose_loop_is_another_is_started_again() -> None:
+    swept = Swept()
+    sweeper = CleanupTask(AsyncSessionService(store="memory:"), every=SOON, on_sweep=swept)
+
+    async def begin() -> asyncio.Task[None] | None:
+        return sweeper.start()._task
+
+    async def end() -> None:
+        await sweeper.stop()
+
+    async def again() -> None:
+        told = len(swept.counts)
+        async with sweeper:
+            await swept.await_(told + 1)
+
+    async def tidy() -> None:
+        assert left is not None
+        left.cancel()
+        await asyncio.wait([left])
+
+    asyncio.run(begin())  # whose end cancels it
+    asyncio.run(end())  # nothing runs here
+    with asyncio.Runner() as loop:
+        left = loop.run(begin())  # a loop that runs no more, its tasks unfinished
+        asyncio.run(end())
+        asyncio.run(again())
+        loop.run(tidy())
+
+
+def test_a_stop_hears_no_cancellation_but_its_own() -> None:
+    async def main() -> None:
+        sweeper = CleanupTask(AsyncSessionService(store="memory:"), every=1e6, jitter=1).start()
+        running = sweeper._task
+        assert running is not None
+        running.cancel()  # as a loop does that ends
+        await sweeper.stop()
+        assert running.cancelled()
+
+        stopping = asyncio.create_task(sweeper.start().stop())
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        await sweeper.stop()
+
+    asyncio.run(main())
+
+
+def test_who_is_told_of_a_sweep_may_be_awaited_and_may_stop_the_sweeper() -> None:
+    async def main() -> None:
+        told: list[int] = []
+
+        async def once(count: int) -> None:
+            await asyncio.sleep(0)
+            told.append(count)
+            await sweeper.stop()
+
+        sweeper = CleanupTask(AsyncSessionService(store="memory:"), every=SOON, on_sweep=once).start()
+        running = sweeper._task
+        assert running is not None
+        async with asyncio.timeout(WAIT):
+            await running
+        assert told == [0]
+
+    asyncio.run(main())
+
+    def once(count: int) -> None:
+        told.append(count)
+        sweeper.stop()
+
+    told: list[int] = []
+    sweeper = CleanupThread(SessionService(store="memory:"), every=SOON, on_sweep=once).start()
+    running = sweeper._thread
+    assert running is not None
+    running.join(WAIT)
+    assert told == [0]
+
+
+def test_a_thread_awaits_nobody() -> None:
+    async def on_sweep(count: int) -> None:
+        raise AssertionError("never called")
+
+    with pytest.raises(ConfigurationError, match="on_sweep is a coroutine function; that needs CleanupTask"):
+        CleanupThread(SessionService(store="memory:"), on_sweep=on_sweep)
 
 
 def test_a_failing_store_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
