@@ -20,7 +20,7 @@ from .core.state import State
 from .errors import ConfigurationError
 from .events import Events
 from .managers.service import Outside, ServiceFlows, WatchedOutside
-from .settings import Settings
+from .settings import Settings, is_async
 from .shield import outlasting
 from .stores.faces import is_awaited, loop_faces, require_sync, store_of
 
@@ -269,8 +269,9 @@ class SessionService(_Face):
         """Delete what is expired in the store at this moment, in batches, at most *limit* records; how many.
 
         *progress* is told the count after each batch. Closed records whose minute is over count as well.
+        Raises ``ValueError`` for another *limit*, and for a coroutine function, which ``AsyncSessionService`` awaits.
         """
-        return self._do(self._flows.purge, limit, progress)
+        return self._do(self._flows.purge, limit, _called(progress))
 
 
 class AsyncSessionService(_Face):
@@ -385,6 +386,13 @@ class AsyncSessionService(_Face):
         self, *, limit: int | None = None, progress: Callable[[int], Any] | None = None
     ) -> int:
         return await self._do(self._flows.purge, limit, _breathing(progress))
+
+
+def _called(progress: Callable[[int], Any] | None) -> Callable[[int], Any] | None:
+    """*progress*, which nobody here could await."""
+    if progress is not None and is_async(progress):
+        raise ValueError("cleanup_expired_sessions: progress is a coroutine function; that needs AsyncSessionService")
+    return progress
 
 
 def _breathing(progress: Callable[[int], Any] | None) -> Callable[[int], Awaitable[None]]:

@@ -1187,6 +1187,14 @@ def test_coroutine_callbacks_are_awaited(clock: Clock) -> None:
     assert told == [2]
 
 
+def test_a_progress_that_nobody_would_await_is_refused() -> None:
+    async def progress(count: int) -> None:
+        raise AssertionError("never called")
+
+    with pytest.raises(ValueError, match="progress is a coroutine function; that needs AsyncSessionService"):
+        SessionService(store="memory:").cleanup_expired_sessions(progress=progress)
+
+
 def test_a_long_sweep_leaves_the_loop_to_others(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("session_mw.managers.service.PURGE_BATCH", 1)
     ran: list[int] = []
