@@ -10,17 +10,24 @@ import importlib.util
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import tomllib
 from configparser import ConfigParser
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from conftest import ROOT
+
+from session_mw import SessionConfig
+from session_mw.home import home_in
+from session_mw.stores.faces import Awaited
+from session_mw.stores.sqlite import SQLiteStore
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 LANGUAGES = {"console", "html", "http", "ini", "jinja", "json", "python", "sh", "sql", "text", "toml", "yaml"}
@@ -231,6 +238,38 @@ def test_what_looks_like_an_absolute_path_is_one(page: Path) -> None:
     """Three slashes are for a path relative to where the app is started."""
     roots = "bin|data|etc|home|mnt|opt|root|run|srv|tmp|usr|var"
     assert re.findall(rf"\b(?:file|sqlite):///(?:{roots})/\S*", page.read_text(encoding="utf-8")) == []
+
+
+def test_every_page_is_found_from_the_first() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2].partition("\nplugins:")[0]
+    pages = re.findall(r": (\S+\.md)$", nav, re.MULTILINE)
+    assert len(pages) > 20
+    first = {target.partition("#")[0] for target in links((ROOT / "docs" / "index.md").read_text(encoding="utf-8"))}
+    assert [page for page in pages if page not in {*first, "index.md"}] == []
+
+
+def test_sqlites_table_is_the_one_on_the_page(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "stores.md").read_text(encoding="utf-8")
+    told = re.findall(r"`(\w+)`", page.partition("Its table, one row a record:")[2].partition(". ")[0])
+    path = tmp_path / "sessions.db"
+    store = SQLiteStore(path)
+    store.initialize()
+    store.teardown()
+    with closing(sqlite3.connect(path)) as connection:
+        assert told == [row[1] for row in connection.execute("PRAGMA table_info(sessions)")]
+
+
+def test_the_stores_that_are_read_before_the_handler_are_those_on_the_page() -> None:
+    page = (ROOT / "docs" / "middleware.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[a-z].*) \| (.*) \|$", page.partition("## Stores that must be awaited")[2], re.MULTILINE)
+    told = {url: how for urls, how in rows for url in re.findall(r"`([\w+]+:)`", urls)}
+    assert len(told) == 10
+    for url, how in told.items():
+        place = url + {"memory:": "", "sqlite:": "///a", "file:": "///a"}.get(url, "//host/0")
+        home = home_in(place, SessionConfig(store=place), on_loop=True)
+        assert ("at first touch" in how) is (home.store is not None), url
+        assert ("before the handler" in how) is (home.store is None), url
+        assert ("before the handler, on a thread" in how) is (home.store is None and isinstance(home.astore, Awaited))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
