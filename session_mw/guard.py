@@ -10,7 +10,7 @@ mean another path to the app behind it (``//admin``, ``/static/../admin``) never
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from datetime import timedelta
 from typing import Any
 
@@ -21,8 +21,6 @@ from .refusal import LoginPage
 __all__ = ["ASGIGuard", "WSGIGuard"]
 
 Scope = MutableMapping[str, Any]
-ASGIApp = Callable[[Scope, Any, Any], Awaitable[None]]
-WSGIApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class _Guard:

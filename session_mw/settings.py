@@ -271,7 +271,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def scheme_of(url: str) -> str:
-    """The scheme of a store URL the ``STORE`` kind accepted, in lower case (RFC 3986 section 3.1)."""
+    """The scheme of a store URL that was accepted, in lower case (RFC 3986 section 3.1)."""
     return url.partition(":")[0].lower()
 
 

@@ -97,7 +97,7 @@ class Upgrade(Exchange):
                 found = reader.read(value, state.now)
                 if found.data:
                     token = self._token(reader, value)
-                    good.append((self._record(reader, found, token, session, state.now), token))
+                    good.append((self._record(found, token, session, state.now), token))
                 else:
                     reason = ""
             except LegacyRefused as refused:
@@ -112,7 +112,7 @@ class Upgrade(Exchange):
         named = f"session_mw legacy\0{self._config.table_index}\0{reader.cookie.name}\0{value}".encode()
         return mint(hashlib.shake_256(named).digest(RANDOM_BYTES))
 
-    def _record(self, reader: LegacyReader, found: LegacySession, token: Token, session: Session, now: int) -> Record:
+    def _record(self, found: LegacySession, token: Token, session: Session, now: int) -> Record:
         """The session that *found* goes on as. Raises ``LegacyRefused``."""
         config = self._config
         issued = found.issued_at

@@ -20,7 +20,6 @@ __all__ = ["KEY_ID_BYTES", "MINIMUM", "DerivedKey", "KeyRing", "generate_key", "
 
 MINIMUM = 32  # bytes of a secret: more than the 128 bits of OWASP ASVS 5.0 11.2.3 even when it is hexadecimal
 KEY_ID_BYTES = 4
-_KEY_BYTES = 32
 _DISTINCT = 8  # different bytes: 32 random ones have fewer in no lifetime, "changeme" has seven
 
 _RECIPE = 'make one with:  session-mw keygen   or:  python -c "import secrets; print(secrets.token_urlsafe(48))"'

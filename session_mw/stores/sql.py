@@ -32,7 +32,6 @@ _DEFAULT_DRIVER = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymy
 _CALLED = {"psycopg", "pymysql"}
 _AWAITED = {"asyncpg", "asyncmy"}
 _GIVEN = _CALLED | _AWAITED | {"psycopg_async", "pysqlite"}
-_CONNECT_TIMEOUT = {"asyncpg": "timeout"}
 _URL_OPTIONS: dict[str, Callable[[str], Any]] = {
     "table": str, "table_index": str, "column_prefix": str, "create": flag, "timeout": float, "pool_size": int,
 }  # fmt: skip
