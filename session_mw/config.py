@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, cast
 
@@ -24,6 +24,9 @@ from .profiles import Profile, check_times
 from .settings import KINDS, Settings, collect, from_text, is_async, scheme_of, unknown
 
 if TYPE_CHECKING:
+    from .core.account import IpCallback
+    from .core.event import Event
+    from .core.record import SessionRecord
     from .legacy import LegacyReader
 
 __all__ = ["SessionConfig", "missing_home_error"]
@@ -92,13 +95,13 @@ class SessionConfig(_Built):
     owner_key: str | None = None
     max_sessions_per_user: int | None = None
     on_session_limit: Literal["evict", "refuse"] = "evict"
-    on_event: Callable[..., Any] | None = None
-    on_ip_changed: Callable[..., Any] | None = None
-    on_open: Callable[..., Any] | None = None
-    on_create: Callable[..., Any] | None = None
-    on_validate: Callable[..., Any] | None = None
-    on_close: Callable[..., Any] | None = None
-    on_destroy: Callable[..., Any] | None = None
+    on_event: Callable[[Event], object] | None = None
+    on_ip_changed: IpCallback | None = None
+    on_open: Callable[[Event], object] | None = None
+    on_create: Callable[[Event], object] | None = None
+    on_validate: Callable[[SessionRecord], bool | Awaitable[bool]] | None = None
+    on_close: Callable[[Event], object] | None = None
+    on_destroy: Callable[[Event], object] | None = None
     autoload: bool | Callable[[Any], bool] = True
     websocket_check: int = 30
     store_error_response: int | Callable[[Any], Any] = 503

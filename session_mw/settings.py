@@ -9,15 +9,18 @@ No message built here shows a text value: any of them may hold a secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from .core.account import IpCallback
+    from .core.event import Event
     from .core.keys import KeyRing
     from .core.operations import AsyncStore, Store
+    from .core.record import SessionRecord
     from .legacy import LegacyReader
     from .profiles import Profile
 
@@ -87,19 +90,19 @@ class Settings(TypedDict, total=False):
     """Live sessions one user may have at once; needs `store`."""
     on_session_limit: str | None
     """What a login beyond `max_sessions_per_user` does: `"evict"` ends the least recently used, `"refuse"` raises."""
-    on_event: Callable[..., Any] | None
+    on_event: Callable[[Event], object] | None
     """Hears every event."""
-    on_ip_changed: Callable[..., Any] | None
+    on_ip_changed: IpCallback | None
     """Decides about a strict login whose address changed."""
-    on_open: Callable[..., Any] | None
+    on_open: Callable[[Event], object] | None
     """Hears that a session was opened."""
-    on_create: Callable[..., Any] | None
+    on_create: Callable[[Event], object] | None
     """Hears that a session was created."""
-    on_validate: Callable[..., Any] | None
+    on_validate: Callable[[SessionRecord], bool | Awaitable[bool]] | None
     """May veto a session that would open, or whose websocket is open."""
-    on_close: Callable[..., Any] | None
+    on_close: Callable[[Event], object] | None
     """Hears that a session was committed and closed."""
-    on_destroy: Callable[..., Any] | None
+    on_destroy: Callable[[Event], object] | None
     """Hears that a session was destroyed."""
     autoload: bool | Callable[[Any], bool] | None
     """Whether a store that must be awaited is read before the handler; or a predicate on the ASGI scope."""

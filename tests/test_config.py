@@ -874,7 +874,7 @@ def accepted(annotation: ast.expr) -> Iterator[str]:
     if isinstance(annotation, ast.BinOp):
         yield from accepted(annotation.left)
         yield from accepted(annotation.right)
-    elif isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Callable":
+    elif ast.unparse(annotation).startswith("Callable[") or ast.unparse(annotation).endswith("Callback"):
         yield "function"
     elif isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
         yield f'`"{ast.literal_eval(annotation.slice)}"`'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..errors import SessionClosedError, SessionLogicError, SessionStateError
 from . import changes
@@ -16,10 +16,13 @@ from .payload import DEFAULT_STORAGE
 from .state import OPEN, State
 from .storages import Storages
 
+if TYPE_CHECKING:
+    from .session import Session
+
 __all__ = ["Account", "IpCallback"]
 
 _RESET = (True, 0)  # attempts: counted anew, none yet
-IpCallback = Callable[["Account", str, list[IpChange]], bool | Awaitable[bool]]
+IpCallback = Callable[["Session", str, list[IpChange]], bool | Awaitable[bool]]
 
 
 class Account(Storages):
