@@ -685,8 +685,9 @@ def test_a_request_overlaps_with_the_service(make: Make, clock: Clock) -> None:
     with app.request() as session:
         session["mine"] = 1
         service.update_session(handle, {"theirs": 2})
-        assert service.update_with(handle, "count", lambda n: n + 1, 0) == 1
-        session.update_with("count", lambda n: n + 1, 0)
+        same = {"key": "count", "fn": lambda n: n + 1, "default": 0}  # the same arguments inside a request and outside
+        assert service.update_with(handle, **same) == 1
+        session.update_with(**same)
     assert service.get_session(handle) == {"mine": 1, "theirs": 2, "count": 2}
     with app.request() as session:
         session["late"] = True

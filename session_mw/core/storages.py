@@ -78,10 +78,10 @@ class Storages(Kernel):
         except msgspec.ValidationError:
             raise SessionSerializationError(f"does not fit {type!r}", f"session[{key!r}]") from None
 
-    def update_with(self, key: str, function: Callable[[Any], Any], default: Any = None) -> Any:
-        """Set *key* to ``function(current value)`` and return it; *default* stands in where it is absent.
+    def update_with(self, key: str, fn: Callable[[Any], Any], default: Any = None) -> Any:
+        """Set *key* to ``fn(current value)`` and return it; *default* stands in where it is absent.
 
-        Re-applied when another request saved first, so counters are exact: *function* must have no side effects. It
+        Re-applied when another request saved first, so counters are exact: *fn* must have no side effects. It
         works on a copy. Raises ``ValueError`` when it returns ``None``.
         """
         self._writable()
@@ -92,7 +92,7 @@ class Storages(Kernel):
             before = state.stored_items(state.storage).get(key, changes.ABSENT)
             same = value is before if changes.ABSENT in (value, before) else changes.same(value, before)
             replay = changes.Replay(None if same else (value,))
-        result, replay = replay.call(key, function, value, default)
+        result, replay = replay.call(key, fn, value, default)
         state.keep_replay(state.storage, key, replay)
         dict.__setitem__(self, key, result)
         return result
