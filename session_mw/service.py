@@ -232,7 +232,7 @@ class SessionService(_Face):
         """Move a session to a new id and return it. The old id and token open nothing any more.
 
         Owner, login, data and both deadlines stay. The new one has no token until ``issue_token``.
-        Raises ``SessionNotFoundError``, ``SessionExpiredError``.
+        Raises ``SessionNotFoundError``, ``SessionExpiredError``; ``StoreConflictError`` after 64 tries.
         """
         return self._do(self._flows.regenerate, session_id)
 

@@ -1099,6 +1099,36 @@ def test_events_of_a_regenerate_that_went_round_twice(clock: Clock) -> None:
     assert [(event.name, event.session_id) for event in heard][-1] == ("rotate", fresh)
 
 
+def test_a_regenerate_that_is_always_too_late_says_so(clock: Clock) -> None:
+    class Restless(MemoryStore):
+        """A client turns the id before each rotation that is not its own."""
+
+        turns = 0
+        mine = True
+
+        def rotate(self, *args: Any, **options: Any) -> Any:
+            if self.mine:
+                self.mine = False
+                with app.request() as session:
+                    session.regenerate()
+                self.mine = True
+                self.turns += 1
+            return super().rotate(*args, **options)
+
+    store = Restless(clock=clock)
+    service = SessionService(store=store, clock=clock)
+    app = App("store", store=store, clock=clock)
+    with app.request() as session:
+        session.login(user_id="ada")
+        session["a"] = 1
+    (handle,) = service.list_sessions("ada")
+    with pytest.raises(StoreConflictError) as caught:
+        service.regenerate_session(handle)
+    assert caught.value.tries == store.turns == TRIES
+    assert len(service.list_sessions("ada")) == 1
+    assert app.look() == {"a": 1}  # the client keeps the last of its ids
+
+
 def test_counters_are_exact_over_threads(make: Make) -> None:
     service = make()
     if not isinstance(service, SessionService):

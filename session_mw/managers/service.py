@@ -100,16 +100,19 @@ class ServiceFlows:
         return handle
 
     def regenerate(self, state: State, id: str) -> Flow[str]:
-        record = yield from self._live(state, id)
-        new = yield from self._begin(state, self._adopt(state, record))
-        if state.handle == new:
-            return new
-        again = type(state)(state.now)  # somebody else has just replaced it, and a client has that token
-        again.events = state.events
-        try:
-            return (yield from self.regenerate(again, state.handle or id))
-        finally:
-            state.events = again.events
+        turn, handle = state, id
+        for _ in range(TRIES):
+            try:
+                record = yield from self._live(turn, handle)
+                new = yield from self._begin(turn, self._adopt(turn, record))
+            finally:
+                state.events = turn.events
+            if turn.handle == new:
+                return new
+            handle = turn.handle or handle  # somebody else has just replaced it, and a client has that token
+            turn = type(state)(state.now)
+            turn.events = state.events
+        raise StoreConflictError(TRIES)
 
     def _begin(self, state: State, live: Data) -> Flow[str]:
         """Write *live* under a new id that nobody can carry yet."""
