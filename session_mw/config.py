@@ -10,7 +10,6 @@ import; no secret is in a ``repr`` or an error.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields
@@ -21,7 +20,7 @@ from .core.cookies import CookieSpec, SameSite
 from .core.keys import KeyRing, refuse_pickling
 from .errors import ConfigurationError
 from .profiles import Profile, check_times
-from .settings import KINDS, Settings, collect, from_text, is_async, scheme_of, unknown
+from .settings import KINDS, Settings, collect, from_text, is_async, named_in, scheme_of, unknown
 
 if TYPE_CHECKING:
     from .core.account import IpCallback
@@ -187,7 +186,7 @@ class SessionConfig(_Built):
         try:
             return cls(**cast("Settings", read))
         except ConfigurationError as error:
-            at_fault = [variable for name, variable in written.items() if re.search(rf"\b{name}\b", str(error))]
+            at_fault = [written[name] for name in named_in(str(error), written)]
             raise ConfigurationError(f"{error} (from {', '.join(at_fault or written.values())})") from error
 
     def replace(self, **changes: Unpack[Settings]) -> Self:

@@ -10,7 +10,6 @@ Decided here: what Flask's settings mean to us, and which gives way.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from operator import itemgetter
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from .config import SessionConfig
 from .errors import ConfigurationError
 from .profiles import Profile
-from .settings import KINDS, Settings, collect
+from .settings import KINDS, Settings, collect, named_in
 from .takeover import framework_keys, framework_lifetime, insists_on_secure
 
 if TYPE_CHECKING:
@@ -182,7 +181,7 @@ def _times(given: Given, ours: Mapping[str, Any], profile: Profile | None) -> di
 
 def _translated(text: str, ours: Mapping[str, Any]) -> str:
     """What the settings named in *text* are called in Flask, where they came from there."""
-    at_fault = [name for name in _SPELT if name not in ours and re.search(rf"\b{name}\b", text)]
+    at_fault = [name for name in named_in(text, _SPELT) if name not in ours]
     return "".join(f'; here {name} is app.config["{_SPELT[name]}"]' for name in at_fault)
 
 

@@ -9,7 +9,7 @@ No message built here shows a text value: any of them may hold a secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from .legacy import LegacyReader
     from .profiles import Profile
 
-__all__ = ["KINDS", "Kind", "Settings", "collect", "from_text", "is_async", "name_of", "scheme_of", "unknown"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Settings",
+    "collect",
+    "from_text",
+    "is_async",
+    "name_of",
+    "named_in",
+    "scheme_of",
+    "unknown",
+]
 
 
 class Settings(TypedDict, total=False):
@@ -271,6 +282,11 @@ def is_async(function: Callable[..., Any]) -> bool:
 def name_of(function: Callable[..., Any]) -> str:
     """What to call *function* in a log."""
     return getattr(function, "__qualname__", type(function).__name__)
+
+
+def named_in(text: str, names: Iterable[str]) -> list[str]:
+    """Those of *names* that *text*, an error's, speaks of."""
+    return [name for name in names if re.search(rf"\b{name}\b", text)]
 
 
 def scheme_of(url: str) -> str:

@@ -21,7 +21,7 @@ from .errors import ConfigurationError, SessionStateError
 from .layer import SessionLayer
 from .managers import Action, Manager, Verdict
 from .profiles import Profile
-from .settings import Settings
+from .settings import Settings, named_in
 from .takeover import framework_keys, framework_lifetime, insists_on_secure
 
 __all__ = ["SessionBackend", "SessionMiddleware", "SessionUser", "StarletteSession", "session_of"]
@@ -169,7 +169,7 @@ def _keys(given: Any, *, relaxed: bool) -> Any:
 
 def _translated(message: str, ours: dict[str, Any]) -> str:
     """How Starlette calls the settings that *message* speaks of."""
-    pairs = [f"{name} is {theirs}= here" for name, theirs in _THEIRS.items() if name in message and name not in ours]
+    pairs = [f"{name} is {_THEIRS[name]}= here" for name in named_in(message, _THEIRS) if name not in ours]
     return f" ({', '.join(pairs)})" if pairs else ""
 
 

@@ -197,6 +197,8 @@ def test_settings_that_cannot_be_are_refused_in_starlettes_words() -> None:
         SessionMiddleware(nothing, SECRET, idle_time=5)
     with pytest.raises(ConfigurationError, match="cookie_path is path= here"):
         SessionMiddleware(nothing, SECRET, path="nowhere")
+    with pytest.raises(ConfigurationError, match=r"'in_the_cookie_path_of_somebody_else'$"):  # whole words only
+        SessionMiddleware(nothing, SECRET, in_the_cookie_path_of_somebody_else=5)
     with pytest.raises(ConfigurationError, match="nowhere to live"):
         SessionMiddleware(nothing)
     with pytest.raises(ConfigurationError, match=r"session_mw\.asgi\.SessionMiddleware"):
