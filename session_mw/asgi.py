@@ -149,7 +149,7 @@ class SessionMiddleware:
                 layer.notice_replaced(None)
             state = session._state
             if state is not None and (failed or not layer.finished(session, state)):
-                await layer.finish(session, failed=failed)
+                await layer.finish(session, failed=failed or response.stage != _STARTED)
             session._source = None  # no cycle between scope and session
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -217,7 +217,8 @@ class _Response:
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]
 
     def fail(self) -> None:
-        """The app raised: endings it asked for are carried out. Raises nothing: the app's error is to be seen."""
+        """The app raised, or nobody waits for its response: endings it asked for are carried out. Raises nothing: the
+        app's error is to be seen."""
         session, layer = self._session, self._layer
         try:
             if self.started:
@@ -229,11 +230,10 @@ class _Response:
         finally:
             layer.close(session, failed=True)
 
-    def finish(self, *, failed: bool) -> None:
+    def finish(self) -> None:
         """Write what was changed after the response started; then the session is over."""
-        session = self._session
-        self._layer.late(session, failed=failed)
-        self._layer.close(session, failed=failed)
+        self._layer.late(self._session)
+        self._layer.close(self._session)
 
 
 class _Body:
@@ -302,9 +302,9 @@ class _Body:
                 close()
         finally:
             try:
-                if self._failed:
+                if self._failed or not self._response.started:  # the client has gone before it did
                     self._response.fail()
                 else:
-                    self._response.finish(failed=not self._response.started)
+                    self._response.finish()
             finally:
                 release_session(bound)

@@ -619,6 +619,21 @@ def test_an_app_that_never_answers_changes_nothing(kind: str) -> None:
     assert client.get("/").text == "None"
 
 
+@pytest.mark.parametrize(("call", "left"), ENDINGS.values(), ids=ENDINGS)
+def test_an_app_that_never_answers_still_ends_what_it_ended(call: Any, left: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != "/gone":
+            await ROUTES_IN(scope, receive, send)
+            return
+        scope["session"]["dropped"] = 1
+        call(scope["session"])
+
+    client = Client(SessionMiddleware(app, store=MemoryStore()))
+    client.get("/login")
+    assert client.get("/gone").messages == []
+    assert client.get("/me").text == left
+
+
 # -- scopes ------------------------------------------------------------------------------------------------------------
 
 

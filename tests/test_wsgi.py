@@ -70,6 +70,12 @@ def beside(app: Any, path: str = "/x") -> Any:
     return both
 
 
+ENDINGS: dict[str, tuple[Callable[[Session], object], str]] = {
+    "logout": (lambda s: s.logout(), "(None, False, {'cart': 1})"),
+    "destroy": (lambda s: s.destroy(), "(None, False, {})"),
+}
+
+
 # -- what a response carries -------------------------------------------------------------------------------------------
 
 
@@ -351,6 +357,21 @@ def test_a_body_nobody_reads_commits_nothing() -> None:
     body = client.app(client.environ(), lambda *args: pytest.fail("started"))
     body.close()
     assert store.count("create") == 0
+
+
+@pytest.mark.parametrize(("call", "left"), ENDINGS.values(), ids=ENDINGS)
+def test_a_body_nobody_reads_still_ends_what_the_app_ended(call: Any, left: str) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        environ[ENVIRON_KEY]["dropped"] = 1
+        call(environ[ENVIRON_KEY])
+        start_response("200 OK", list(TEXT))
+        return iter([b"a"])
+
+    client = WSGIClient(SessionMiddleware(beside(app), store=MemoryStore()), checked=False)
+    client.get("/login")
+    body = client.app(client.environ("/x"), lambda *args: pytest.fail("started"))
+    body.close()
+    assert client.get("/me").text == left
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
