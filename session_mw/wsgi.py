@@ -239,34 +239,23 @@ class _Response:
 class _Body:
     """The app's iterable, with ``current_session()`` set around each step."""
 
-    __slots__ = ("_body", "_failed", "_iterator", "_own", "_response", "_session")
+    __slots__ = ("_body", "_chunks", "_failed", "_response", "_session")
 
     def __init__(self, response: _Response, body: Iterable[bytes]) -> None:
         self._response = response
         self._session = response._session
         self._body = body
-        self._iterator: Iterator[bytes] | None = None
-        self._own: list[bytes] | None = None  # our own answer, in place of the app's
+        self._chunks: Iterator[bytes] | None = None
         self._failed = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        if self._own is not None:
-            if self._own:
-                return self._own.pop()
-            raise StopIteration
         response = self._response
         bound = bind_session(self._session)
         try:
-            if self._iterator is None:
-                self._iterator = self._refusable(self._body)
-            for chunk in self._iterator:
-                if chunk:
-                    if not response.started:
-                        response.begin()
-                    return chunk
+            chunk = self._next()
             if not response.started:
                 response.begin()
         except StoreError as error:
@@ -275,23 +264,28 @@ class _Body:
                 raise
             environ = self._session._source
             response.fail()
-            self._own = response.refuse(error, environ)
-            return self._own.pop()
+            self._chunks = iter(())
+            (chunk,) = response.refuse(error, environ)
         except BaseException:
             self._failed = True
             raise
         finally:
             release_session(bound)
-        raise StopIteration
+        if chunk is None:
+            raise StopIteration
+        return chunk
 
-    def _refusable(self, body: Iterable[bytes]) -> Iterator[bytes]:
-        """*body*, or the answer of the guard that refuses it before it began."""
+    def _next(self) -> bytes | None:
+        """The next chunk that is not empty; of a guard's answer, where it refuses the app before its body began."""
         try:
-            yield from body
+            if self._chunks is None:
+                self._chunks = filter(None, self._body)
+            return next(self._chunks, None)
         except AccessRefused as refused:
             if self._response.started:
                 raise
-            yield from self._response.deny(refused.answer, self._session._source)
+            self._chunks = filter(None, self._response.deny(refused.answer, self._session._source))
+            return next(self._chunks, None)
 
     def close(self) -> None:
         """Called by the server when the response is done, or the client gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -545,6 +546,26 @@ def test_the_app_s_body_is_closed_whatever_happens() -> None:
         == 503
     )
     assert body.closed
+
+
+def test_the_app_s_body_is_closed_once() -> None:
+    class Steps(Iterator[bytes]):
+        closed = 0
+
+        def __next__(self) -> bytes:
+            return b"x"
+
+        def close(self) -> None:
+            self.closed += 1
+
+    steps = Steps()
+    app = SessionMiddleware(lambda environ, start_response: (start_response("200 OK", []), steps)[1], secret_key=SECRET)
+    body = app(WSGIClient(app).environ(), lambda *given: lambda data: None)
+    assert next(iter(body)) == b"x"
+    body.close()  # type: ignore[attr-defined]  # the client has gone
+    del body
+    gc.collect()
+    assert steps.closed == 1
 
 
 # -- the store fails ---------------------------------------------------------------------------------------------------
