@@ -248,11 +248,21 @@ class _Response:
     def _commit_again(self) -> Verdict | Awaitable[Verdict]:
         """The error page that an app sends for what we raised goes out without the session's changes."""
         try:
-            return self._layer.commit(self._session)
+            verdict = self._layer.commit(self._session)
         except StoreError:
             raise
         except Exception:
             return self._layer.give_up(self._session)
+        return verdict if isinstance(verdict, Verdict) else self._wait_again(verdict)
+
+    async def _wait_again(self, waited: Awaitable[Verdict]) -> Verdict:
+        try:
+            return await waited
+        except StoreError:
+            raise
+        except Exception:
+            verdict = self._layer.give_up(self._session)
+            return verdict if isinstance(verdict, Verdict) else await verdict
 
     async def _wait_and_start(self, message: Message, waited: Awaitable[Verdict], state: State) -> None:
         try:
@@ -260,6 +270,9 @@ class _Response:
             message = self._answer(message, verdict, self._session._state or state)  # it may have another by now
         except StoreError as error:
             await self.refuse(error, self._session._source)
+        except Exception:
+            self.stage = _FAILED
+            raise
         else:
             self.stage = _STARTED
             await self._send(message)

@@ -141,7 +141,7 @@ class SessionMiddleware:
 class _Response:
     """One response: the app's ``start_response`` call is kept until the session is committed."""
 
-    __slots__ = ("_layer", "_session", "_start_response", "_write", "given", "started")
+    __slots__ = ("_failed", "_layer", "_session", "_start_response", "_write", "given", "started")
 
     def __init__(self, layer: SessionLayer, session: Session, start_response: StartResponse) -> None:
         self._layer = layer
@@ -149,6 +149,7 @@ class _Response:
         self._start_response = start_response
         self.given: tuple[Any, ...] | None = None
         self.started = False
+        self._failed = False  # a commit has been refused
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
         """What the app calls. A second call needs *exc_info* (PEP 3333)."""
@@ -166,7 +167,7 @@ class _Response:
         self._write(data)
 
     def begin(self) -> None:
-        """Commit, and let the response start. Raises ``StoreError`` before it has."""
+        """Commit, and let the response start. Raises ``StoreError`` before it has, and, once, what cannot be kept."""
         given, session = self.given, self._session
         if given is None:
             raise AssertionError("the app sent a body before it called start_response()")
@@ -176,7 +177,15 @@ class _Response:
             session._started = True
         else:
             layer = self._layer
-            verdict: Any = layer.commit(session)  # nothing is awaited under WSGI
+            try:
+                verdict: Any = layer.commit(session)  # nothing is awaited under WSGI
+            except StoreError:
+                raise
+            except Exception:
+                if not self._failed:
+                    self._failed = True
+                    raise
+                verdict = layer.give_up(session)  # the error page for what write() raised goes out without it
             cookies = () if verdict is LEAVE else layer.set_cookies(session._source, verdict, state.header)
             headers = WSGI_HEADERS.applied(headers, cookies)
             state.start_response()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
 from asgi_driver import NAME, SECRET, Client, Reply, Routes, chunk, respond, start
 
-from session_mw import Session, SessionSerializationError, SessionTooLargeError, StoreError
+from session_mw import Session, SessionLogicError, SessionSerializationError, SessionTooLargeError, StoreError
 from session_mw.asgi import SessionMiddleware
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import FaultyAsyncStore, FaultyStore
@@ -222,12 +223,13 @@ def too_large(session: Session) -> None:
     session["blob"] = "".join(chr(0x100 + i % 7000) for i in range(5000))
 
 
-PAGES: list[tuple[Any, dict[str, Any], type[Exception]]] = [
-    (bad_value, {"secret_key": SECRET}, SessionSerializationError),
-    (bad_value, {"store": "memory:"}, SessionSerializationError),
-    (too_large, {"secret_key": SECRET}, SessionTooLargeError),
+PAGES: list[tuple[Any, Callable[[], dict[str, Any]], type[Exception]]] = [
+    (bad_value, lambda: {"secret_key": SECRET}, SessionSerializationError),
+    (bad_value, lambda: {"store": MemoryStore()}, SessionSerializationError),
+    (bad_value, lambda: {"store": Yielding(MemoryStore())}, SessionSerializationError),
+    (too_large, lambda: {"secret_key": SECRET}, SessionTooLargeError),
 ]
-IDS = ["value, cookie", "value, store", "size"]
+IDS = ["value, cookie", "value, called", "value, awaited", "size"]
 
 
 def with_error_page(function: Any, raised: list[Exception]) -> Any:
@@ -249,10 +251,10 @@ def with_error_page(function: Any, raised: list[Exception]) -> Any:
 
 @pytest.mark.parametrize(("function", "settings", "error"), PAGES, ids=IDS)
 def test_the_app_s_error_page_passes_when_its_session_cannot_be_kept(
-    function: Any, settings: dict[str, Any], error: type[Exception]
+    function: Any, settings: Any, error: type[Exception]
 ) -> None:
     raised: list[Exception] = []
-    client = Client(SessionMiddleware(with_error_page(function, raised), **settings))
+    client = Client(SessionMiddleware(with_error_page(function, raised), **settings()))
     for number in range(2):  # without a session, and with one
         reply = client.get("/bad")
         assert isinstance(raised[number], error)
@@ -266,7 +268,7 @@ def test_the_app_s_error_page_passes_when_its_session_cannot_be_kept(
 
 @pytest.mark.parametrize(("function", "settings", "error"), PAGES, ids=IDS)
 def test_a_session_that_cannot_be_kept_still_ends_its_login(
-    function: Any, settings: dict[str, Any], error: type[Exception]
+    function: Any, settings: Any, error: type[Exception]
 ) -> None:
     raised: list[Exception] = []
 
@@ -274,26 +276,25 @@ def test_a_session_that_cannot_be_kept_still_ends_its_login(
         session.logout()
         function(session)
 
-    client = Client(SessionMiddleware(with_error_page(leave, raised), **settings))
+    given = settings()
+    client = Client(SessionMiddleware(with_error_page(leave, raised), **given))
     client.get("/login")
     thief = client.copy()
     assert client.get("/bad").status == 500
     assert isinstance(raised[0], error)
     assert client.get("/me").text == "(None, False)"
-    if "store" in settings:
+    if "store" in given:
         assert thief.get("/me").text == "(None, False)"
 
 
 @pytest.mark.parametrize(("function", "settings", "error"), PAGES, ids=IDS)
-def test_a_session_that_cannot_be_kept_does_not_log_in(
-    function: Any, settings: dict[str, Any], error: type[Exception]
-) -> None:
+def test_a_session_that_cannot_be_kept_does_not_log_in(function: Any, settings: Any, error: type[Exception]) -> None:
     def enter(session: Session) -> None:
         session.login(user_id="ada")
         function(session)
 
     raised: list[Exception] = []
-    client = Client(SessionMiddleware(with_error_page(enter, raised), **settings))
+    client = Client(SessionMiddleware(with_error_page(enter, raised), **settings()))
     client.get("/write")
     assert client.get("/bad").cookies == []
     assert isinstance(raised[0], error)
@@ -302,7 +303,7 @@ def test_a_session_that_cannot_be_kept_does_not_log_in(
 
 
 @pytest.mark.parametrize(("function", "settings", "error"), PAGES, ids=IDS)
-def test_an_app_may_mend_what_cannot_be_kept(function: Any, settings: dict[str, Any], error: type[Exception]) -> None:
+def test_an_app_may_mend_what_cannot_be_kept(function: Any, settings: Any, error: type[Exception]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         session = scope["session"]
         if scope["path"] == "/bad":
@@ -313,20 +314,33 @@ def test_an_app_may_mend_what_cannot_be_kept(function: Any, settings: dict[str, 
             write(session)
         await respond(send, dict(session))
 
-    client = Client(SessionMiddleware(app, **settings))
+    client = Client(SessionMiddleware(app, **settings()))
     assert len(client.get("/bad").cookies) == 1
     assert client.get("/").text == "{'n': 1}"
 
 
 @pytest.mark.parametrize(("function", "settings", "error"), PAGES, ids=IDS)
 def test_what_cannot_be_kept_is_the_server_s_to_answer_when_the_app_does_not(
-    function: Any, settings: dict[str, Any], error: type[Exception]
+    function: Any, settings: Any, error: type[Exception]
 ) -> None:
     messages: list[dict[str, Any]] = []
-    client = Client(SessionMiddleware(Routes(**APP.routes, bad=function), **settings))
+    client = Client(SessionMiddleware(Routes(**APP.routes, bad=function), **settings()))
     with pytest.raises(error):
         asyncio.run(client.request("/bad", messages=messages))
     assert messages == []
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_the_app_s_error_page_passes_when_a_login_is_refused(face: str) -> None:
+    raised: list[Exception] = []
+    store = MemoryStore() if face == "called" else Yielding(MemoryStore())
+    settings: dict[str, Any] = {"store": store, "max_sessions_per_user": 1, "on_session_limit": "refuse"}
+    first = Client(SessionMiddleware(with_error_page(lambda s: s.login(user_id="ada"), raised), **settings))
+    first.get("/bad")
+    second = Client(first.app)
+    assert (second.get("/bad").status, second.cookies) == (500, {})
+    assert [type(error) for error in raised] == [SessionLogicError]
+    assert first.get("/me").text == "('ada', True)"
 
 
 # -- clients that go away ----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -440,8 +441,6 @@ def test_exc_info_replaces_the_answer_before_it_started(kind: str) -> None:
         try:
             raise BoomError
         except BoomError:
-            import sys
-
             start_response("500 Internal Server Error", [("Content-Type", "text/html")], sys.exc_info())
         return [b"sorry"]
 
@@ -460,8 +459,6 @@ def test_exc_info_after_the_start_is_the_server_s() -> None:
         try:
             raise BoomError
         except BoomError:
-            import sys
-
             start_response("500 Internal Server Error", list(TEXT), sys.exc_info())
 
     with pytest.raises(BoomError):
@@ -503,6 +500,37 @@ def test_a_value_that_cannot_be_kept_is_raised_and_logs_out_all_the_same(kind: s
     assert reply.starts == []
     if kind == "store":
         assert client.get("/me").text == "(None, False, {'cart': 1})"
+
+
+@pytest.mark.parametrize("how", ["returned", "written"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_app_s_error_page_passes_when_its_session_cannot_be_kept(kind: str, how: str) -> None:
+    raised: list[Exception] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        session = environ[ENVIRON_KEY]
+        session.logout()
+        session["a"] = []
+        session["a"].append(object())
+        send = start_response("200 OK", list(TEXT))
+        try:
+            send(b"never sent")
+        except SessionSerializationError as error:
+            raised.append(error)
+            send = start_response("500 Internal Server Error", list(TEXT), sys.exc_info())
+        if how == "written":
+            send(b"sorry")
+            return []
+        return [b"sorry"]
+
+    client = WSGIClient(SessionMiddleware(beside(app), **settings(kind)))
+    reply = client.get("/x")  # without a session, and with one
+    assert (reply.status, reply.text, reply.cookies) == (500, "sorry", [])
+    client.get("/login")
+    reply = client.get("/x")
+    assert (reply.status, reply.text) == (500, "sorry")
+    assert client.get("/me").text == "(None, False, {'cart': 1})"
+    assert len(raised) == 2
 
 
 def test_the_app_s_body_is_closed_whatever_happens() -> None:
