@@ -167,10 +167,12 @@ class SessionMiddleware:
         if "session" in scope:
             self._check_outer(scope["session"], session)
         scope["session"] = session
-        if self._may_wait or not self.layer.ready:
-            await self._prepare(scope, session)
-        await serve(self.app, self.layer, session, scope, receive, send)
-        session._source = None
+        try:
+            if self._may_wait or not self.layer.ready:
+                await self._prepare(scope, session)
+            await serve(self.app, self.layer, session, scope, receive, send)
+        finally:
+            session._source = None  # no cycle between scope and session
 
     async def _prepare(self, scope: Scope, session: Session) -> None:
         """Open the store, once; read a session that must be awaited, where the request has one."""

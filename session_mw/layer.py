@@ -281,8 +281,11 @@ class SessionLayer(Opening):
 
 
 def check_single(outer: object, session: Session) -> None:
-    """Raises ``ConfigurationError`` when *outer*, what an outer middleware left, is a session with the same cookie."""
-    if isinstance(outer, Session) and outer.cookie_name == session.cookie_name:
+    """Raises ``ConfigurationError`` when *outer*, what an outer middleware left, is a session with the same cookie.
+
+    One whose request is over stands in nobody's way: somebody around both calls the app again.
+    """
+    if isinstance(outer, Session) and outer._source is not None and outer.cookie_name == session.cookie_name:
         raise ConfigurationError(
             f"two SessionMiddlewares use the cookie {session.cookie_name!r} in one request; remove one, "
             "or give one of them another table_index= or cookie_name="

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 from typing import Any
@@ -670,6 +671,47 @@ def test_two_middlewares_with_one_cookie_name_are_refused(kind: str) -> None:
     client = Client(SessionMiddleware(inner, store=MemoryStore()))
     with pytest.raises(ConfigurationError, match=f"two SessionMiddlewares use the cookie '{NAME}'"):
         client.get(kind=kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_app_may_be_called_again_within_one_request(kind: str) -> None:
+    """As retries, cascades and error documents do."""
+    calls: list[Session] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        calls.append(scope["session"])
+        await respond(send, write(scope["session"]) if len(calls) > 1 else "busy")
+
+    sessions = SessionMiddleware(app, **settings(kind))
+
+    async def again(scope: Any, receive: Any, send: Any) -> None:
+        async def unheard(message: Any) -> None: ...
+
+        await sessions(scope, receive, unheard)
+        await sessions(scope, receive, send)
+
+    reply = Client(again).get()
+    assert (reply.text, len(reply.cookies)) == ("1", 1)
+    assert calls[0] is not calls[1]
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_an_app_that_failed_may_be_called_again(kind: str) -> None:
+    calls: list[Session] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        calls.append(scope["session"])
+        raise BoomError
+
+    sessions = SessionMiddleware(app, secret_key=SECRET)
+
+    async def again(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            with contextlib.suppress(BoomError):
+                await sessions(scope, receive, send)
+
+    Client(again).get(kind=kind)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -773,6 +773,29 @@ def test_two_middlewares_with_one_cookie_name_are_refused() -> None:
         WSGIClient(SessionMiddleware(inner, store=MemoryStore()), checked=False).get()
 
 
+@pytest.mark.parametrize("shape", ["list", "generator"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_app_may_be_called_again_within_one_request(kind: str, shape: str) -> None:
+    """As retries, cascades and error documents do."""
+    statuses = ["503 Busy", "200 OK"]
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response(statuses.pop(0), list(TEXT))
+        body = [b"busy" if statuses else write(environ[ENVIRON_KEY]).encode()]
+        return body if shape == "list" else iter(body)
+
+    sessions = SessionMiddleware(app, **settings(kind))
+
+    def again(environ: Any, start_response: Any) -> Any:
+        first = sessions(environ, lambda *given: lambda data: None)
+        assert list(first) == [b"busy"]
+        getattr(first, "close", int)()
+        return sessions(environ, start_response)
+
+    reply = WSGIClient(again).get()
+    assert (reply.status, reply.text, len(reply.cookies)) == (200, "1", 1)
+
+
 def test_two_middlewares_with_two_names_keep_two_sessions() -> None:
     inner = SessionMiddleware(routes, secret_key=SECRET, table_index="inner")
 
