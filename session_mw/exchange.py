@@ -90,7 +90,9 @@ class Exchange:
         return self._read(self._cookies(source))
 
     def address(self, source: Any) -> str | None:
-        """The client's address, as far as trusted proxies vouch for it."""
+        """The client's address, as far as trusted proxies vouch for it; unknown once the request is over."""
+        if source is None:
+            return None
         peer = self._reader.peer(source)
         if not self._client.believes:
             return self._client.address(peer)
@@ -98,7 +100,7 @@ class Exchange:
         return self._client.address(peer, header(source, "forwarded"), header(source, "x-forwarded-for"))
 
     def same_address(self, source: Any, address: str) -> bool:
-        """Whether the client calls from *address*, under ``ip_prefix``."""
+        """Whether the client calls from *address*, under ``ip_prefix``; an unknown one is another."""
         return self._client.same(self.address(source), address)
 
     def user_agent(self, source: Any) -> str | None:

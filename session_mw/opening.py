@@ -118,7 +118,7 @@ class Opening:
             return True
         if home.store is not None or home.manager.consults is None:
             return False
-        return self._admission.waits(session, home.manager.open(self.exchange.claim(session._source), self.now()))
+        return self._admission.waits(session, home.manager.open(self.exchange.claim(_request(session)), self.now()))
 
     def fill(self, session: Session, values: list[str] | None = None) -> None:
         """Open the client's claim (or *values*), here and now. Raises ``StoreError`` when the store fails,
@@ -126,9 +126,7 @@ class Opening:
         header = None
         if values is None:
             source = session._source
-            if source is None:
-                raise SessionClosedError("the request is over, and nobody has looked at its session while it lasted")
-            header = self._cookies(source)
+            header = self._cookies(_request(session) if source is None else source)  # no call where all is well
             values = self._read(header)
         home: Home = self.home if session._before is None else session._home
         now = int(self._clock())
@@ -150,7 +148,7 @@ class Opening:
             return self.afill(session)
         if home.store is not None or home.manager.consults is None:
             return None
-        header, now = self._cookies(session._source), self.now()
+        header, now = self._cookies(_request(session)), self.now()
         opened = home.manager.open(self._read(header), now)
         if type(opened) is Opened and (self.upgrade is None or not self._admission.waits(session, opened)):
             return None
@@ -159,7 +157,7 @@ class Opening:
     async def afill(self, session: Session, values: list[str] | None = None) -> None:
         """``fill``, where the store or a callback must be awaited."""
         if values is None:
-            values = self.exchange.claim(session._source)
+            values = self.exchange.claim(_request(session))
         home: Home = session._home
         now = self.now()
         await self._afill(session, home, now, home.manager.open(values, now))
@@ -179,12 +177,14 @@ class Opening:
 
     def adopt(self, session: Session, token: str) -> None:
         """``start(token)``: open *token* instead of the client's cookie, to be rotated at commit."""
+        _request(session)
         self._check_token(session, token)
         self.fill(session, [token])
         self._rotate_adopted(session)
 
     async def aadopt(self, session: Session, token: str) -> None:
         """``load(token)``: the same, awaited."""
+        _request(session)
         self._check_token(session, token)
         await self.afill(session, [token])
         self._rotate_adopted(session)
@@ -249,6 +249,13 @@ class Opening:
             return {}
         state.note("open", state.now, handle=base.id, user=base.user_id)
         return data
+
+
+def _request(session: Session) -> Any:
+    """What an unopened *session* is read of. Raises ``SessionClosedError`` once that is over."""
+    if session._source is None:
+        raise SessionClosedError("the request is over, and nobody has looked at its session while it lasted")
+    return session._source
 
 
 def _upgrade(config: SessionConfig, reader: Reader) -> Upgrade:

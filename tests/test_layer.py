@@ -15,7 +15,7 @@ from harness import HOME, KEY, App, Browser, both, token
 from session_mw.config import SessionConfig
 from session_mw.core.record import SessionRecord
 from session_mw.core.runners import run
-from session_mw.errors import ConfigurationError, SessionStateError, StoreError
+from session_mw.errors import ConfigurationError, SessionClosedError, SessionStateError, StoreError
 from session_mw.home import build_manager
 from session_mw.managers import Opened
 from session_mw.managers.cookie import CookieManager
@@ -359,6 +359,33 @@ def test_a_store_fault_propagates_and_sends_no_cookie(method: str) -> None:
             s["a"] = 2
     assert (app.sent, app.browser.cookies) == ([], kept)
     assert app.look() == {"a": 1}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["cookie", "called", "awaited"])
+async def test_after_the_request_a_session_nobody_touched_is_closed(kind: str) -> None:
+    store = MemoryStore().aio() if kind == "awaited" else None
+    app = App(kind, store=store, on_loop=True)
+    value = token().text
+    app.browser.cookies[app.config.cookie.name] = value
+    session = app.begin().session
+    app.layer.close(session)
+    calls: list[Any] = [
+        *(session.load, session.acommit, lambda: session.load(value)),
+        *(session.commit, lambda: session.start(value), session.ip_changed, lambda: session.get("a")),
+    ]
+    for call in calls:
+        with pytest.raises(SessionClosedError, match="request is over"):
+            await call()
+
+
+@both
+def test_after_the_request_nobody_knows_where_its_client_calls_from(kind: str) -> None:
+    app = App(kind, strict_session_ip=True)
+    with app.request() as session:
+        session.login(user_id="ann")
+        assert session.is_session_ip()
+    assert (session.ip_changed(), session.is_session_ip()) == (True, False)
 
 
 @pytest.mark.anyio
