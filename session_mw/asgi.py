@@ -151,6 +151,8 @@ class SessionMiddleware:
             if state is not None and (failed or not layer.finished(session, state)):
                 await layer.finish(session, failed=failed or response.stage != _STARTED)
             session._source = None  # no cycle between scope and session
+            if failed and state is None:
+                layer.leave(session, {name: scope.get(name) for name in ("headers", "client", "server")})
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

@@ -14,7 +14,7 @@ from .config import SessionConfig
 from .core.client import clean_user_agent
 from .managers import Action, Verdict
 
-__all__ = ["AccessRefused", "Answer", "Exchange", "Reader", "unavailable"]
+__all__ = ["AccessRefused", "Answer", "Exchange", "Past", "Reader", "unavailable"]
 
 logger = logging.getLogger("session_mw")
 _SECURE_SCHEMES = ("https", "wss")
@@ -71,6 +71,10 @@ class Reader(Protocol):
     def target(self, source: Any, /) -> str:
         """Path and query as the client asked for them, percent-encoded."""
         ...
+
+
+class Past(dict[str, Any]):
+    """What is left of a request after the app failed: enough for its error page, outside, to read the session."""
 
 
 class Exchange:

@@ -23,7 +23,7 @@ from .core.runners import arun, run, run_ready
 from .core.session import Session
 from .core.state import OPEN, OVER, STARTED, State
 from .errors import ConfigurationError, SessionClosedError, SessionStateError, StoreError
-from .exchange import AccessRefused, Answer
+from .exchange import AccessRefused, Answer, Past
 from .flight import Flight
 from .home import Home
 from .managers import LEAVE, Verdict
@@ -285,7 +285,9 @@ def check_single(outer: object, session: Session) -> None:
 
     One whose request is over stands in nobody's way: somebody around both calls the app again.
     """
-    if isinstance(outer, Session) and outer._source is not None and outer.cookie_name == session.cookie_name:
+    if not isinstance(outer, Session) or isinstance(outer._source, Past | None):
+        return
+    if outer.cookie_name == session.cookie_name:
         raise ConfigurationError(
             f"two SessionMiddlewares use the cookie {session.cookie_name!r} in one request; remove one, "
             "or give one of them another table_index= or cookie_name="

@@ -7,7 +7,7 @@ store or a callback must be awaited. A session is filled once, whoever asks for 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from .admission import Admission
@@ -16,10 +16,10 @@ from .core.lifetime import Limits
 from .core.operations import Flow
 from .core.runners import arun, run
 from .core.session import Session
-from .core.state import State, Watched
+from .core.state import OVER, State, Watched
 from .errors import ConfigurationError, InvalidSessionIdError, SessionClosedError, SessionStateError
 from .events import Events, log
-from .exchange import Exchange, Reader
+from .exchange import Exchange, Past, Reader
 from .home import Home, build_manager, home_in
 from .managers import Manager, Opened
 from .workers import warn_of_several
@@ -175,6 +175,13 @@ class Opening:
             if state.events:
                 await self.events.atell(state)
 
+    def leave(self, session: Session, left: Mapping[str, Any]) -> None:
+        """The app failed, and nobody has looked at *session*: its error page, outside, may still read it.
+
+        *left*: what is read of the request, and nothing that leads back to the session.
+        """
+        session._source, session._started = Past(left), True
+
     def adopt(self, session: Session, token: str) -> None:
         """``start(token)``: open *token* instead of the client's cookie, to be rotated at commit."""
         _request(session)
@@ -219,7 +226,10 @@ class Opening:
                     state.due = True
         if self._looks_closer:
             data = self._look_closer(session, state, data)
-        return session._publish(state, data)
+        state = session._publish(state, data)
+        if type(session._source) is Past:
+            state.phase = OVER
+        return state
 
     def _refused(self, state: State, stale: bool, reason: str) -> State:
         """The state of a request whose claim, if it made one, is refused; nothing of what was refused stays."""

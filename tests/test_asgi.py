@@ -608,6 +608,55 @@ def test_an_error_while_streaming_keeps_what_was_set_and_drops_the_queue() -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_error_page_outside_may_read_what_nobody_had_looked_at(kind: str) -> None:
+    """As Starlette's ``exception_handlers={Exception: page}`` does."""
+    store = FaultyStore(MemoryStore())
+    inner = SessionMiddleware(
+        Routes(**ROUTES_IN.routes, fail=lambda s: raised(BoomError())),
+        **({"secret_key": SECRET} if kind == "cookie" else {"store": store}),
+        strict_session_ip=True,
+    )
+    failed: list[Session] = []
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await inner(scope, receive, send)
+        except BoomError:
+            failed.append(scope["session"])
+            await respond(send, (scope["session"].get("cart"), scope["session"].user_id), 500)
+
+    client = Client(page)
+    client.get("/login")
+    store.calls.clear()
+    reply = client.get("/fail")
+    assert (reply.status, reply.text, reply.cookies) == (500, "(1, 'ada')", [])
+    assert store.calls == [] if kind == "cookie" else [call.method for call in store.calls] == ["load"]
+    client.get("/fail")
+    for name, call in WRITES.items():
+        for session in failed:
+            with pytest.raises(SessionClosedError, match=r"over|started"):
+                raised(AssertionError(name)) if call(session) else None
+    thief = Client(page, client.cookies, client=("198.51.100.66", 1))
+    assert thief.get("/fail").text == "(None, None)"
+    assert client.get("/me").text == "('ada', True, {'cart': 1})"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_only_says_that_an_app_failed_reads_nothing(kind: str) -> None:
+    store = FaultyStore(MemoryStore())
+    settings = {"secret_key": SECRET} if kind == "cookie" else {"store": store}
+    client = Client(SessionMiddleware(Routes(fail=lambda s: raised(BoomError())), **settings))
+    with pytest.raises(BoomError):
+        client.get("/fail")
+    session = client.scope["session"]
+    assert repr(session) == "<Session not loaded>"
+    assert store.count("load") == 0
+    for call in (lambda: session.start("x.y"), lambda: session.login(user_id="eve")):
+        with pytest.raises(SessionClosedError, match=r"over|started"):
+            call()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_app_that_never_answers_changes_nothing(kind: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/":

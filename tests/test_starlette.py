@@ -454,6 +454,30 @@ def test_an_error_after_a_logout_undoes_nothing(home: dict[str, Any]) -> None:
     assert browser.get("/").json() == {}
 
 
+@pytest.mark.parametrize("kind", ["Starlette's own", "cookie", "called", "awaited"])
+def test_the_page_for_500_reads_what_the_view_had_not_looked_at(kind: str) -> None:
+    def boom(request: Request) -> Response:
+        raise ZeroDivisionError
+
+    def page(request: Request, error: Exception) -> Response:
+        if isinstance(request.session, Session):
+            with pytest.raises(SessionClosedError):
+                request.session["lost"] = 1
+        return PlainTextResponse(f"sorry, {request.session.get('name')}", 500)
+
+    stores: dict[str, Any] = {"called": MemoryStore(), "awaited": FaultyAsyncStore(MemoryStore().aio())}
+    home: dict[str, Any] = {"store": stores[kind]} if kind in stores else {"secret_key": SECRET}
+    app = Starlette(
+        routes=[*ROUTES, Route("/boom", boom)],
+        exception_handlers={Exception: page},
+        middleware=[Middleware(Original if kind == "Starlette's own" else SessionMiddleware, **home)],
+    )
+    browser = TestClient(app, base_url=HTTPS, raise_server_exceptions=False)
+    assert browser.get("/boom").text == "sorry, None"
+    browser.cookies = {"session": browser.get("/?name=ada").cookies["session"]}  # type: ignore[assignment]
+    assert browser.get("/boom").text == "sorry, ada"
+
+
 def test_an_error_page_of_the_app_commits() -> None:
     def fail(request: Request) -> Response:
         request.session["kept"] = True
