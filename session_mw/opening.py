@@ -22,12 +22,15 @@ from .events import Events, log
 from .exchange import Exchange, Past, Reader
 from .home import Home, build_manager, home_in
 from .managers import Manager, Opened
+from .settings import is_async
 from .workers import warn_of_several
 
 if TYPE_CHECKING:
     from .upgrade import Upgrade
 
 __all__ = ["Opening"]
+
+_NOBODY_AWAITS = "a callback is a coroutine function; under WSGI callbacks must be plain functions"
 
 
 class Opening:
@@ -37,7 +40,7 @@ class Opening:
 
     def __init__(self, config: SessionConfig, manager: Manager | None, reader: Reader, *, on_loop: bool) -> None:
         if config.awaits and not on_loop:
-            raise ConfigurationError("a callback is a coroutine function; under WSGI callbacks must be plain functions")
+            raise ConfigurationError(_NOBODY_AWAITS)
         self.config = config
         self._awaits = config.awaits
         self.on_loop = on_loop
@@ -111,10 +114,22 @@ class Opening:
         session: Session = self.session_class._dormant(self, source)  # they begin asleep
         return session
 
+    def check_callback(self, callback: Any) -> None:
+        """Raises ``ConfigurationError`` for a coroutine function where nobody can await it."""
+        if not self.on_loop and is_async(callback):
+            raise ConfigurationError(_NOBODY_AWAITS)
+
+    def _must_ask(self, session: Session) -> bool:
+        """Whether a callback must be awaited before *session* opens: the middleware's, or one of this request."""
+        before = session._before
+        if self._awaits or before is None or before.ip_callback is None:
+            return self._awaits
+        return self.strict_ip and is_async(before.ip_callback)
+
     def must_wait(self, session: Session) -> bool:
         """Whether *session* can only be filled by awaiting: an awaited store or callback, and a well-formed token."""
         home: Home = session._home
-        if self._awaits:
+        if self._must_ask(session):
             return True
         if home.store is not None or home.manager.consults is None:
             return False
@@ -133,18 +148,18 @@ class Opening:
         opened = home.manager.open(values, now)
         state = self._begin(now, header)
         if type(opened) is not Opened or self._asks:  # store or callbacks have their say
-            if self._awaits or (home.store is None and self._admission.waits(session, opened)):
+            if self._must_ask(session) or (home.store is None and self._admission.waits(session, opened)):
                 raise SessionStateError("this session must be awaited first: await session.load()")
             flow: Any = self._admission.judge(session, state, opened) if self._asks else opened
             opened = run(flow, home.store)
         state = self._take(session, state, opened)
-        if state.events:
+        if state.events and not self._awaits:  # else they are told when the request ends
             self.events.tell(state)
 
     def opening(self, session: Session) -> Awaitable[None] | None:
         """``afill(session)``, where ``must_wait`` says so; ``None`` where the session fills at first touch."""
         home: Home = session._home
-        if self._awaits:
+        if self._must_ask(session):
             return self.afill(session)
         if home.store is not None or home.manager.consults is None:
             return None

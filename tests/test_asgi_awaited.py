@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asgi_driver import NAME, Client, Routes, respond
+from asgi_driver import NAME, SECRET, Client, Routes, respond
 
 from session_mw import Session, SessionClosedError, SessionStateError, StoreError
 from session_mw.asgi import SessionMiddleware
@@ -72,6 +72,21 @@ def test_without_autoload_it_is_loaded_by_hand(autoload: Any) -> None:
     assert client.get().text == "2"
     assert seen == [1]
     assert [call.method for call in store.calls] == ["initialize", "load", "save"]
+
+
+def test_without_autoload_a_listener_that_is_awaited_hears_of_the_opening() -> None:
+    heard: list[str] = []
+
+    async def listen(event: Any) -> None:
+        heard.append(event.name)
+
+    client = Client(SessionMiddleware(APP, secret_key=SECRET, on_event=listen, autoload=False))
+    client.get("/write")
+    client.get()
+    assert heard == ["create", "close", "open", "close"]
+    client.cookies[NAME] = "not-a-cookie-of-ours"
+    client.get()
+    assert heard[4:] == ["refused", "close"]
 
 
 def test_autoload_may_depend_on_the_request() -> None:

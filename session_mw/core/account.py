@@ -339,10 +339,13 @@ class Account(Storages):
     def on_ip_changed(self, callback: IpCallback) -> Self:
         """Decide about a login whose address changed: ``True`` ends it, ``False`` keeps and rebinds it.
 
-        *callback* gets the session as it is kept (to look at, not to write), the bound address and the history.
+        *callback* gets the session as it is kept (to look at, not to write), the bound address and the history. A
+        coroutine function needs ASGI and ``await load()``; where nobody can await it: ``ConfigurationError``.
         Raises ``SessionStateError`` once the session is loaded: the verdict has been taken; chainable.
         """
         if self._state is not None:
             raise SessionStateError("on_ip_changed() comes too late: the session is loaded and the verdict taken")
+        layer: Any = self._layer
+        layer.check_callback(callback)
         self._prepare().ip_callback = callback
         return self

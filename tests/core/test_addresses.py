@@ -237,3 +237,24 @@ async def test_an_async_callback_needs_a_loop_and_decides_before_the_handler(kin
         step.session.online()
     s = await step.session.load()
     assert (s.online(), s.login_ip) == (True, AWAY)
+
+
+@pytest.mark.anyio
+@both
+async def test_an_async_callback_of_one_request_needs_a_loop_and_load(kind: str) -> None:
+    async def moved(session: Any, ip: str, changes: Any) -> bool:
+        return session["secret"] != 1
+
+    with logged_in(kind).request(peer=AWAY) as s, pytest.raises(ConfigurationError, match="plain functions"):
+        s.on_ip_changed(moved)
+    app = logged_in(kind, on_loop=True)
+    s = app.begin(peer=AWAY).session.on_ip_changed(moved)
+    assert app.layer.must_wait(s)
+    with pytest.raises(SessionStateError, match="load"):
+        s.online()
+    opening = app.layer.opening(s)
+    assert opening is not None
+    await opening
+    assert (s.online(), s.login_ip) == (True, AWAY)
+    relaxed = App(kind, on_loop=True).begin().session.on_ip_changed(moved)
+    assert not relaxed.online()  # nothing is bound, nothing is asked
