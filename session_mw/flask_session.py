@@ -19,7 +19,7 @@ from flask.sessions import SessionMixin
 
 from .config import SessionConfig
 from .core.session import Session as CoreSession
-from .core.session import watch_current
+from .core.session import SessionStatus, watch_current
 from .core.state import OPEN, OVER, STARTED, State
 from .errors import StoreError
 from .exchange import Answer, unavailable
@@ -136,6 +136,21 @@ class NullSession(Session):
 
     def _changing(self, what: str) -> NoReturn:
         self._refuse_null()
+
+    def _refuse_adoption(self) -> NoReturn:
+        self._refuse_null()
+
+    def commit(self) -> NoReturn:
+        """Refused, as every write is."""
+        self._refuse_null()
+
+    async def acommit(self) -> NoReturn:
+        """Refused, as every write is."""
+        self._refuse_null()
+
+    def is_status(self, status: SessionStatus = SessionStatus.ACTIVE) -> bool:
+        """Whether *status* is ``DISABLED``."""
+        return status is SessionStatus.DISABLED
 
 
 class FlaskLayer(SessionLayer):

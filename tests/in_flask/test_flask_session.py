@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import MutableMapping
@@ -12,7 +13,7 @@ import pytest
 from flask.sessions import SessionMixin
 from flask_site import both, cookies, site, told
 
-from session_mw import SessionClosedError, SessionSerializationError, current_session
+from session_mw import SessionClosedError, SessionSerializationError, SessionStatus, current_session
 from session_mw.core.session import Session as CoreSession
 from session_mw.flask import NullSession, Session, SessionMW, session
 
@@ -391,11 +392,16 @@ def test_a_null_session_reads_empty_and_refuses_writes() -> None:
             lambda: held.put("a", 1),
             lambda: setattr(held, "permanent", True),
             lambda: setattr(held, "permanent", False),
+            lambda: held.start(),
+            lambda: held.start("a-token"),
+            lambda: held.commit(),
+            lambda: asyncio.run(held.acommit()),
         ]
         for write in writes:
             with pytest.raises(RuntimeError, match="session is unavailable because no secret key was set") as refused:
                 write()
             assert '"SESSION_MW"] = {"store"' in str(refused.value)
+        assert [status for status in SessionStatus if held.is_status(status)] == [SessionStatus.DISABLED]
     with pytest.raises(RuntimeError, match="did not open a session"), app.test_client().session_transaction():
         raise AssertionError("there is no session to open")
     app.add_url_rule("/", "index", lambda: repr(flask.session.get("a")))
