@@ -281,7 +281,8 @@ class SessionLayer(Opening):
 
 
 def check_single(outer: object, session: Session) -> None:
-    """Raises ``ConfigurationError`` when *outer*, what an outer middleware left, is a session with the same cookie.
+    """Raises ``ConfigurationError`` when *outer*, what an outer middleware left, or any session around that one has
+    the same cookie.
 
     One whose request is over stands in nobody's way: somebody around both calls the app again.
     """
@@ -292,3 +293,6 @@ def check_single(outer: object, session: Session) -> None:
             f"two SessionMiddlewares use the cookie {session.cookie_name!r} in one request; remove one, "
             "or give one of them another table_index= or cookie_name="
         )
+    if outer._before is not None:
+        check_single(outer._before.outer, session)
+    session._prepare().outer = outer

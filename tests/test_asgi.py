@@ -714,9 +714,12 @@ def test_a_mounted_app_shares_the_session(kind: str) -> None:
     assert client.get("/sub").text == "42"
 
 
+@pytest.mark.parametrize("between", [False, True])
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-def test_two_middlewares_with_one_cookie_name_are_refused(kind: str) -> None:
+def test_two_middlewares_with_one_cookie_name_are_refused(kind: str, between: bool) -> None:
     inner = SessionMiddleware(handler(read), secret_key=SECRET)
+    if between:
+        inner = SessionMiddleware(inner, secret_key=SECRET, table_index="between")
     client = Client(SessionMiddleware(inner, store=MemoryStore()))
     with pytest.raises(ConfigurationError, match=f"two SessionMiddlewares use the cookie '{NAME}'"):
         client.get(kind=kind)

@@ -767,8 +767,11 @@ def test_current_session_in_threads_of_a_server() -> None:
     assert [reply.text for reply in replies] == ["1"] * 4
 
 
-def test_two_middlewares_with_one_cookie_name_are_refused() -> None:
+@pytest.mark.parametrize("between", [False, True])
+def test_two_middlewares_with_one_cookie_name_are_refused(between: bool) -> None:
     inner = SessionMiddleware(routes, secret_key=SECRET)
+    if between:
+        inner = SessionMiddleware(inner, secret_key=SECRET, table_index="between")
     with pytest.raises(ConfigurationError, match=f"two SessionMiddlewares use the cookie '{NAME}'"):
         WSGIClient(SessionMiddleware(inner, store=MemoryStore()), checked=False).get()
 

@@ -30,6 +30,7 @@ class Before:
     ip_callback: Any = None
     failure: Exception | None = None  # of a read before the handler; raised at first touch
     parted = False  # a login was ended, so legacy cookies go as well
+    outer: Any = None  # the session of a middleware around this one's, under another name
 
 
 class Kernel(LazyDict):
