@@ -8,7 +8,7 @@ keeps its code and loses its text, which may show values.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import URL, exc
 
@@ -75,7 +75,7 @@ def wordless(error: BaseException) -> BaseException:
 
     PostgreSQL tells the whole row ("Failing row contains …"), MySQL what is there already, asyncpg what it cannot send.
     """
-    each: BaseException | None = error
+    each: Any = error
     while each is not None and not hasattr(each, "sqlite_errorcode"):
         each.args = (code_of(each),)
         if hasattr(each, "detail"):  # asyncpg's own

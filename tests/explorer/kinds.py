@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from session_mw.core.login import former_digest
+from session_mw.core.login import NAMELESS, former_digest
 from session_mw.core.operations import Flow
 from session_mw.core.session import Session
 
@@ -141,7 +141,7 @@ def _logged_out(view: View, request: Request) -> View:
     if request.ended is not None:
         if view.owner is not None:
             view.former, view.owner = former_digest(view.owner), None
-        view.login = None
+        view.former, view.login = view.former or NAMELESS, None
     return view
 
 
@@ -167,10 +167,12 @@ def _wiped_and_written(view: View, request: Request) -> View:
 
 
 def is_stranger(view: View, owner: str | None) -> bool:
-    """Whether *owner* is neither the present nor the former owner of a session that had one."""
+    """Whether *owner* is neither the present nor the former owner of a session that somebody was logged in to."""
     if view.owner is not None:
         return owner is not None and owner != view.owner
-    return view.former is not None and (owner is None or former_digest(owner) != view.former)
+    if owner is None:
+        return view.former not in (None, NAMELESS)
+    return view.login is not None or view.former not in (None, former_digest(owner))
 
 
 def _logged_in(view: View, owner: str | None, request: Request) -> View:
