@@ -280,10 +280,7 @@ class FlaskLayer(SessionLayer):
         elif state.phase == OPEN:
             session._handed = session.accessed  # the next response varies as well
             session._forced = session._limited = False
-            ended = state.wish.ended
-            if session._keep_endings():
-                state.wishing().ended = {**state.wish.ended, **ended}  # asked for again, where no response is made
-            else:
+            if not session._keep_endings():
                 session._sleep()
 
     def end(self, session: Session, *, failed: bool) -> None:

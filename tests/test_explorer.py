@@ -32,7 +32,7 @@ ESSENTIAL = (
 )
 """Each of the others takes the way of one of these through the manager; ``python -m tests.explorer`` runs them all."""
 
-AT_LEAST = {"nobody": (900, 900), "anonymous": (2800, 7700), "alice": (2900, 9400), "pointer": (4400, 15500)}
+AT_LEAST = {"nobody": (900, 900), "anonymous": (2800, 7700), "alice": (2900, 9400), "pointer": (4400, 15400)}
 """Schedules per start, with a store that rotates in one step and one that cannot: fewer would prove less."""
 
 

@@ -16,7 +16,7 @@ class Event(msgspec.Struct, frozen=True):
     ``name`` is one of ``create``, ``open``, ``save``, ``rotate``, ``token`` (issued by the service), ``login``,
     ``logout``, ``attempt`` (counted by ``attempt()``), ``destroy``, ``close``, ``ip_changed``, ``upgrade`` (from a
     legacy cookie), ``refused`` (a client's claim; see ``reason``) and ``dropped`` (changes to a session that ended).
-    ``reason`` says why: ``malformed``, ``unknown``, ``forged``, ``expired``, ``stale_token``, ``doubled``,
+    ``reason`` says why: ``malformed``, ``unknown``, ``forged``, ``expired``, ``stale_token``, ``ended``, ``doubled``,
     ``vetoed``, ``address``, ``corrupt``, ``gone`` ...
     """
 

@@ -161,7 +161,7 @@ class Kernel(LazyDict):
 
     @property
     def modified(self) -> bool:
-        """Whether the session now differs from what was loaded; nested changes count."""
+        """Whether the session now differs from what was loaded; nested changes count, what is queued does not yet."""
         return self._state is not None and self._touch().changed(self._live())
 
     @property

@@ -88,7 +88,9 @@ class Session(Account):
         if state.base is not None and state.is_persistent() != (seconds is not None) and not state.wish.rotating:
             self.regenerate()
         wish = state.wishing()
-        wish.lifetime, wish.persistent = seconds, seconds is not None
+        wish.lifetime = seconds
+        if not state.pointer or wish.logged_in:  # else no cookie will say so
+            wish.persistent = seconds is not None
         return self
 
     def destroy(self, all_data: bool = False) -> bool:
@@ -98,7 +100,8 @@ class Session(Account):
         """
         state = self._touch()
         state.check_not_over()
-        existed = not state.wish.destroyed and (state.base is not None or bool(any(self._live().values())))
+        wish, begun = state.wish, any(self._live().values())
+        existed = not wish.destroyed and bool(state.base or begun or wish.attempts or wish.logged_in)
         if state.phase != OPEN and existed:
             self._layer.check_late_write(self)
         owner = state.user_id()
@@ -139,11 +142,11 @@ class Session(Account):
             state.token, state.queue, state.others, state.storage = None, (), {}, DEFAULT_STORAGE
             self._pour(state.stored_items(DEFAULT_STORAGE))
             for storage, with_data in ended.items():
-                state.end_login(storage)
                 if with_data:
                     dict.clear(self._items(storage))
-                    state.wish.cleared |= {storage}
-                elif storage == DEFAULT_STORAGE and key is not None:
+                    state.wishing().cleared |= {storage}
+                state.end_login(storage)
+                if not with_data and storage == DEFAULT_STORAGE and key is not None:
                     dict.pop(self, key, None)
                 state.wish.released = not state.all_logins()
         else:
@@ -171,7 +174,7 @@ class Session(Account):
         return True
 
     def _refuse_adoption(self) -> None:
-        if self._started:
+        if self._started or (self._state is not None and self._state.phase != OPEN):
             raise SessionClosedError("start(token) needs a new cookie, but the response has started; call it earlier")
         if self._state is not None:
             raise SessionStateError("start(token) comes too late: the session is loaded; call it first")

@@ -77,8 +77,14 @@ class CookieManager:
         """Seal what is to be kept; leave the cookie alone when nothing changed."""
         if early:
             return LEAVE  # there is nothing to write but the cookie
-        base = state.base
-        if not state.changed(live) and not self.reseal_due(state, base, now):
+        base, changed = state.base, state.changed(live)
+        if base is not None and now >= base.expires_at:  # since it was opened
+            if not state.wish.logged_in:
+                if changed:
+                    state.drop(now, "gone")
+                return LEAVE
+            base = None
+        elif not changed and not self.reseal_due(state, base, now):
             return LEAVE
         record, verdict = self.seal(state, live, base, now, random)
         self.keep(state, record, base, now)

@@ -21,6 +21,7 @@ from binascii import b2a_base64
 import msgspec
 
 from ..config import SessionConfig
+from ..core.lifetime import CLOSED_SECONDS
 from ..core.operations import AsyncStore, Create, Flow, Load, Outcome, Save, Store
 from ..core.record import Record
 from ..core.state import State
@@ -68,11 +69,20 @@ class RevocableCookieManager:
         return self._admitted(opened, record, now)
 
     def _admitted(self, opened: Opened, record: Record, now: int) -> Flow[Opened]:
-        alive = yield from self._lives_as(record, now)
-        return Opened(reason="stale_token", stale=True) if alive is None else opened
+        over = yield from self._fate(record, now, ending=False)
+        if isinstance(over, str):
+            return opened
+        if now < over + CLOSED_SECONDS:  # a newer cookie may be on its way
+            return Opened(reason="stale_token", stale=True)
+        return Opened(reason="ended")
 
     def _lives_as(self, record: Record, now: int, *, ending: bool = False) -> Flow[str | None]:
-        """The id under which the session of *record* goes on at *now*; ``None``: it is over.
+        """The id under which the session of *record* goes on at *now*; ``None``: it is over."""
+        fate = yield from self._fate(record, now, ending=ending)
+        return fate if isinstance(fate, str) else None
+
+    def _fate(self, record: Record, now: int, *, ending: bool) -> Flow[str | int]:
+        """The id under which the session of *record* goes on at *now*, or the moment at which it was over.
 
         A seal that was rotated away stands for its successor during the grace; an *ending* follows longer.
         """
@@ -81,14 +91,14 @@ class RevocableCookieManager:
         while (entry := (yield Load(ids[-1]))) is not None:
             until, successor = _moment(entry)
             if not successor or not (ending or now < until) or len(ids) > HOPS:
-                return None
+                return until
             ids.append(successor)
         if record.user_id is not None:
             everywhere: Record | None = yield Load(self._user_entry(record.user_id))
             if everywhere is not None:
                 moment, kept = _moment(everywhere)
                 if record.created_at <= moment and kept not in ids:
-                    return None
+                    return moment
         return ids[-1]
 
     def take_over(self, record: Record, token: Token, now: int, random: Random) -> Opened | Flow[Opened]:
@@ -128,7 +138,9 @@ class RevocableCookieManager:
 
     def _change(self, state: State, live: Live, base: Record | None, now: int, random: Random) -> Flow[Verdict]:
         record, verdict = self._seals.seal(state, live, base, now, random)  # first: it may be too large
-        alive = None if base is None else (yield from self._leave(state, base, record, now))
+        alive = None
+        if base is not None and now < base.expires_at:  # else its time has passed since it was opened
+            alive = yield from self._leave(state, base, record, now)
         gone = base is not None and alive != base.id  # who comes in the grace may read, not write
         if gone and state.wish.logged_in:
             gone, base = False, None

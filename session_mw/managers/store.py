@@ -187,7 +187,7 @@ class StoreManager:
         if early and (state.wish.logged_in or state.wish.wiped):
             return LEAVE  # who is logged in must not be written under the old token
         if not changed and state.end_others is None:
-            if base is not None and touch_due(base, now, self._limits):
+            if base is not None and touch_due(base, now, self._limits) and now < base.expires_at:
                 return self._touch(state, base, now, early)
             return self._announce(state, now, early) if state.unsent or state.emptied else LEAVE
         if state.end_others is None:
@@ -249,8 +249,11 @@ class StoreManager:
 
     def _save_before_rotating(self, state: State, live: Live, base: Record, now: int, random: Random) -> Flow[Verdict]:
         """Save early, under the old token; the rotation is still to come."""
-        grace = state.overlap()
+        grace, ends = state.overlap(), state.ends()
         verdict = yield from self._save(state, live, base, now, random, True)
+        if state.handle != base.id and not ends:  # somebody has just done so
+            state.token = None
+            return verdict
         wish = state.wishing()
         wish.rotating, wish.grace = True, grace
         return verdict
@@ -258,6 +261,8 @@ class StoreManager:
     def _save(self, state: State, live: Live, base: Record, now: int, random: Random, early: bool) -> Flow[Verdict]:
         """Change a session that goes on under its id."""
         newer: Record | None = base
+        if now >= base.expires_at:  # since it was opened, unless another request has moved that
+            newer = yield from self._newer(state, base, now)
         sealer = self._payload_sealer
         for _ in range(TRIES):
             if newer is None:
@@ -279,7 +284,8 @@ class StoreManager:
                 if state.merged:
                     state.catch_up(live)
                 if record is None:
-                    state.unsent, state.emptied = False, state.emptied or newer.id == state.opened_id
+                    by_cookie = newer.id == state.opened_id and not state.pointer
+                    state.unsent, state.emptied = False, state.emptied or by_cookie
                 return self._announce(state, now, early) if state.unsent or state.emptied else LEAVE
             newer = yield from self._newer(state, newer, now)
         raise StoreConflictError(TRIES)
@@ -287,6 +293,8 @@ class StoreManager:
     def _replace(self, state: State, live: Live, now: int, random: Random, early: bool) -> Flow[Verdict]:
         """End the opened session, if there is one, and begin a new one, if there is anything to keep."""
         base = newer = state.base
+        if base is not None and now >= base.expires_at:
+            newer = yield from self._newer(state, base, now)
         token = state.token or mint(random(RANDOM_BYTES))
         proof = digest(token.secret) if token.secret else b""  # nobody can carry it until a token is issued
         for _ in range(TRIES):

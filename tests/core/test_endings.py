@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from harness import App, both
 
 from session_mw.core.session import SessionStatus
-from session_mw.errors import (
-    SessionClosedError,
-)
+from session_mw.errors import SessionClosedError
+from session_mw.stores.memory import MemoryStore
 
 # -- regenerate ----------------------------------------------------------------------------------------------------
 
@@ -95,6 +95,118 @@ def test_login_through_a_pointer_gives_a_session_of_its_own() -> None:
     assert app.look() == {}
 
 
+def test_a_logout_beside_a_rotation_turns_the_id_though_it_was_written_early() -> None:
+    app = App()
+    with app.request() as s:
+        s.login(user_id="ann")
+        s["a"] = 1
+    tab = app.browser.copy()
+    with app.request() as s:
+        s.logout()
+        with app.request(tab) as other:
+            new = other.regenerate()
+        s.commit()
+    with app.request() as s:
+        assert (s.online(), s["a"], s.session_id == new) == (False, 1, False)
+    assert app.look(tab) == {}
+
+
+@pytest.mark.parametrize("end", [lambda s: s.clear(), lambda s: s.destroy()])
+def test_who_came_by_a_pointer_clears_no_cookie(end: Any) -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    tab = app.browser.copy()
+    with app.request() as s:
+        s.regenerate()
+    with app.request(tab) as s:
+        assert s["a"]
+        end(s)
+    assert app.sent == []
+    assert app.look() == {}
+
+
+def test_a_longer_life_asked_for_by_a_pointer_gets_its_cookie_later() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    tab = app.browser.copy()
+    with app.request() as s:
+        s.regenerate()
+    for browser, persistent in ((tab, False), (app.browser, True)):
+        with app.request(browser) as s:
+            s.expire_after(timedelta(days=1))
+        assert any("Max-Age" in line for line in app.sent) is persistent
+
+
+# -- time that passes within a request -----------------------------------------------------------------------------
+
+three = pytest.mark.parametrize(
+    "kept", [{"kind": "store"}, {"kind": "cookie"}, {"kind": "cookie", "revocation": MemoryStore(evict=False)}]
+)
+LATE: list[Any] = [
+    lambda s: s.set("late", 1),
+    lambda s: s.regenerate(),
+    lambda s: s.expire_after(timedelta(seconds=90)),
+    lambda s: s.attempt(),
+    lambda s: (s.set("late", 1), s.logout()),
+    lambda s: None,
+]
+
+
+@three
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("limits", [{"idle_timeout": 100}, {"idle_timeout": 100, "absolute_timeout": 100}])
+def test_a_session_that_expires_within_a_request_stays_over(
+    kept: dict[str, Any], late: Any, limits: dict[str, int]
+) -> None:
+    app = App(**kept, **limits)
+    with app.request() as s:
+        s.login(user_id="ann")
+        s["a"] = 1
+    with app.request() as s:
+        assert s["a"]
+        app.clock.advance(100)
+        late(s)
+    assert app.sent == []
+    assert app.look() == {}
+
+
+@three
+def test_who_logs_in_then_begins_anew(kept: dict[str, Any]) -> None:
+    app = App(**kept, idle_timeout=100)
+    with app.request() as s:
+        s.login(user_id="ann")
+        s["a"] = 1
+    with app.request() as s:
+        assert s["a"]
+        app.clock.advance(100)
+        s["b"] = 1
+        s.login(user_id="ann")
+    with app.request() as s:
+        assert (s.user_id, s.online(), dict(s)) == ("ann", True, {"b": 1})
+
+
+@pytest.mark.parametrize("late", LATE[:5])
+def test_unless_another_request_has_moved_its_deadline(late: Any) -> None:
+    app = App(idle_timeout=100)
+    with app.request() as s:
+        s.login(user_id="ann")
+        s["a"] = 1
+    tab = app.browser.copy()
+    with app.request() as s:
+        assert s["a"]
+        app.clock.advance(99)
+        with app.request(tab) as other:
+            assert other["a"]
+        app.clock.advance(1)
+        late(s)
+    assert app.look()["a"] == 1
+
+
+# -- turns beside turns --------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("rotate", [lambda s: s.regenerate(grace=0), lambda s: s.logout()])
 def test_a_concurrent_save_does_not_undo_a_rotation(rotate: Any) -> None:
     app = App()
@@ -111,7 +223,8 @@ def test_a_concurrent_save_does_not_undo_a_rotation(rotate: Any) -> None:
     assert app.look(thief) == {}
 
 
-def test_two_that_regenerate_at_once_agree() -> None:
+@pytest.mark.parametrize("early", [False, True])
+def test_two_that_regenerate_at_once_agree(early: bool) -> None:
     app = App()
     with app.request() as s:
         s["a"] = 1
@@ -122,6 +235,8 @@ def test_two_that_regenerate_at_once_agree() -> None:
         with app.request(tab) as other:
             new = other.regenerate()
             other["theirs"] = 1
+        if early:
+            s.commit()
         app.respond()
         assert s.session_id == new  # theirs is the successor; mine went there
     assert app.sent == []
@@ -154,6 +269,17 @@ def test_destroy_ends_everything_and_a_later_write_lives_elsewhere(kind: str) ->
     if kind == "store":
         assert app.look(thief) == {}
     assert app.told("destroy") == ["destroy"]
+
+
+@pytest.mark.parametrize("begin", [lambda s: s.attempt(), lambda s: s.login(user_id="ann"), lambda s: s.set("a", 1)])
+def test_destroy_tells_whether_there_was_anything(begin: Any) -> None:
+    app = App()
+    with app.request() as s:
+        assert s.destroy() is False
+    with app.request() as s:
+        begin(s)
+        assert s.destroy() is True
+        assert s.destroy() is False
 
 
 @both

@@ -378,6 +378,7 @@ def test_a_thief_who_logs_out_does_not_save_their_other_sessions(kind: str) -> N
         lambda s: s.regenerate(),
         lambda s: s.expire_after(dt.timedelta(hours=1)),
         lambda s: s.start(),
+        lambda s: s.start("a token"),
     ],
 )
 @both

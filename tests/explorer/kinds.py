@@ -46,7 +46,7 @@ class Kind(NamedTuple):
     handle: Callable[[Session, Request], Any] = _nothing
     effect: Effect = same
     turns: str = ""
-    once: bool = False  # turns only a session that had no lifetime of its own
+    once: bool = False  # turns only a session whose cookie is not persistent yet, and makes it so
     is_login: bool = False
     user: str | None = None  # who logs in
     ends: bool = False

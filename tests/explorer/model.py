@@ -42,6 +42,7 @@ class View(msgspec.Struct):
     attempts: int = 0
     lifetime: int | None = None
     until: int = 0  # the deadline
+    persistent: bool = False  # its cookie outlives the browser
 
     def slide(self) -> None:
         """Somebody was here."""
@@ -145,7 +146,9 @@ class Model:
         before = self.sessions[here]
         after = kind.effect(before.copy(), request)
         own = how == "live" and here == label and self.proves(label, request.sent)
-        wished = kind.turns and not (kind.once and self.sessions[here].lifetime)
+        wished = kind.turns and not (kind.once and before.persistent)
+        if kind.once and how != "pointer":  # who came by a pointer can send no cookie
+            after.persistent = True
         turns = kind.is_login or kind.wipes or (own and (wished or (kind.ends and request.ended is not None)))
         if kind.is_login or request.wipes:
             after.until = 0  # a new life
@@ -164,6 +167,7 @@ class Model:
 
     def _begin(self, request: Request) -> None:
         view = request.kind.effect(blank(), request)
+        view.persistent = request.kind.once
         view.slide()
         if not view.is_empty:
             self.sessions[request.name] = view

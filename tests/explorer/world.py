@@ -363,9 +363,8 @@ class World:
         login = meta.logins.get("global")
         name = None if login is None else self.logins.get(login.token, "?")
         attempts = meta.attempts.get("global", 0)
-        return View(
-            codec.decode(held), record.user_id, name, meta.former or None, attempts, record.lifetime, record.expires_at
-        )
+        deadlines = (record.lifetime, record.expires_at, meta.persistent)
+        return View(codec.decode(held), record.user_id, name, meta.former or None, attempts, *deadlines)
 
     def opens(self, token: str | None) -> Record | None:
         """The live record a fresh request with *token* would get."""

@@ -72,6 +72,26 @@ def test_a_copy_of_an_ended_seal_opens_nothing(ending: str) -> None:
     assert here.look(thief) == {}
 
 
+@pytest.mark.parametrize("seconds", [59, 60])
+@pytest.mark.parametrize("others", [False, True])
+def test_who_holds_an_ended_seal_begins_anew_after_a_minute(seconds: int, others: bool) -> None:
+    """As beside a store: by then no newer cookie can be under way."""
+    shop = app()
+    signed_in(shop)
+    mine = shop.browser.copy()
+    shop.clock.advance(1)
+    with shop.request(signed_in(shop, browser=type(mine)()) if others else shop.browser) as s:
+        s.destroy_others() if others else s.logout()
+    shop.clock.advance(seconds)
+    shop.told()
+    with shop.request(mine) as s:
+        assert (s.online(), dict(s)) == (False, {})
+        s["csrf"] = 1
+    assert bool(shop.sent) is (seconds == 60)
+    assert shop.look(mine) == ({"csrf": 1} if seconds == 60 else {})
+    assert shop.told("refused")[0] == ("refused:ended" if seconds == 60 else "refused:stale_token")
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_without_a_list_it_does(ending: str) -> None:
     here = App("cookie")
