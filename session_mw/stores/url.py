@@ -84,8 +84,8 @@ def read_url(url: str) -> StoreURL:
     scheme, colon, rest = url.partition(":")
     scheme = scheme.lower()
     if not colon or scheme not in SCHEMES:
-        named = scheme and (rest.startswith("//") or "@" not in rest)  # else it is a user, or a piece of a password
-        what = f"unknown store scheme {scheme!r}" if named else "a store URL starts with its scheme"
+        shown = colon and scheme and (rest.startswith("//") or "@" not in url)  # else it may be a piece of a password
+        what = f"unknown store scheme {scheme!r}" if shown else "a store URL starts with its scheme"
         raise ConfigurationError(f"{what}{_nearest(scheme if colon else '', SCHEMES)}; known: {_list(SCHEMES)}")
     try:
         parts = urlsplit(url)

@@ -164,6 +164,7 @@ PLACES = [
     "{scheme}:user:{password}@host",
     "user:{password}@host/0",
     "{password}@host",
+    "{password}@host:6379/0",
 ]
 
 
