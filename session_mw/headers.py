@@ -52,19 +52,22 @@ class HeaderRule(Generic[H]):
     def applied(self, headers: Iterable[tuple[H, H]], cookies: Sequence[str]) -> list[tuple[H, H]]:
         """*headers* of a response whose session was looked at, with its *cookies*."""
         kept = list(headers)
-        varies = cached = False
+        varies = cached = targeted = False
         for name, _ in kept:
             length = len(name)  # tells nearly all apart
             if length == _VARY and name.lower() == self._vary_key:
                 varies = True
             elif length == _CACHE_CONTROL and name.lower() == self._cache_key:
                 cached = True
+            elif length >= _SHORTEST and cookies and name.lower().endswith(self._control):
+                targeted = True
         if varies:
             kept.append((self._vary, self._encode(vary_cookie(self._taken(kept, self._vary_key)))))
         else:
             kept.append(self._vary_alone)
         if cookies:
-            kept = self._untargeted(kept)
+            if targeted:
+                kept = self._untargeted(kept)
             kept.append(self._private(kept) if cached else self._no_store)
             kept += [(self._cookie, self._encode(cookie)) for cookie in cookies]
         return kept
@@ -82,9 +85,7 @@ class HeaderRule(Generic[H]):
         kept = [
             item
             for item in headers
-            if len(item[0]) < _SHORTEST
-            or not item[0].lower().endswith(control)
-            or not lets_some_store(decode(item[0]), decode(item[1]))
+            if not item[0].lower().endswith(control) or not lets_some_store(decode(item[0]), decode(item[1]))
         ]
         if len(kept) < len(headers):
             log_replaced()
