@@ -277,6 +277,8 @@ def _check_home(values: Mapping[str, Any]) -> None:
         raise ConfigurationError("revocation_staleness says how often revocation= is asked: add it")
     if values["max_sessions_per_user"] is not None and store is None:
         raise ConfigurationError("max_sessions_per_user counts what is kept on the server: add store=")
+    if values["on_session_limit"] == "refuse" and values["max_sessions_per_user"] is None:
+        raise ConfigurationError("on_session_limit says what max_sessions_per_user= does: add it")
     if not values["encrypt_cookie_data"] and store is not None:
         raise ConfigurationError(
             "encrypt_cookie_data=False is for sessions kept by the client; with store= the cookie holds no data"

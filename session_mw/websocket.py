@@ -62,7 +62,7 @@ async def serve(app: App, layer: SessionLayer, session: Session, scope: Scope, r
     finally:
         release_session(bound)
         with anyio.CancelScope(shield=True):
-            await layer.finish(session, failed=failed)
+            await layer.finish(session, failed=failed or not socket.started)
 
 
 class _Socket:
@@ -72,7 +72,7 @@ class _Socket:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._started = False
+        self.started = False
         self._ended = False  # by us
         self._active = False  # a frame came since the last look
         self._seen: Record | None = None  # the session as the socket began, or at the last look
@@ -96,9 +96,9 @@ class _Socket:
         if self._ended:
             raise OSError(_REASON)
         kind = message["type"]
-        if not self._started and kind in _STARTS:
+        if not self.started and kind in _STARTS:
             message = await self._start(message)
-        elif not self._started and kind == "websocket.close":
+        elif not self.started and kind == "websocket.close":
             await self._refused()
         await self._send(message)
 
@@ -106,7 +106,7 @@ class _Socket:
         session, layer = self._session, self._layer
         state = session._state
         if state is None or not layer.concerns(session, state):
-            self._started = session._started = True
+            self.started = session._started = True
             return message
         verdict = layer.commit(session)
         if not isinstance(verdict, Verdict):
@@ -114,13 +114,13 @@ class _Socket:
             state = session._state or state  # it may have another by now
         headers = ASGI_HEADERS.applied(message.get("headers", ()), layer.set_cookies(session._source, verdict))
         state.start_response()
-        self._started, self._seen = True, state.base
+        self.started, self._seen = True, state.base
         return {**message, "headers": headers}
 
     async def _refused(self) -> None:
         """The app closes instead of accepting, which can carry no cookie: nothing is done that would need one."""
         session, layer = self._session, self._layer
-        self._started = session._started = True
+        self.started = session._started = True
         state = session._state
         if state is not None and (state.wish.rotating or state.wish.logged_in):
             left = layer.give_up(session)
@@ -131,7 +131,7 @@ class _Socket:
 
     async def refuse(self, error: BaseException) -> None:
         """Deny the connection when the store failed before it was answered; raise everything else."""
-        if self._started or self._ended or not isinstance(error, StoreError):
+        if self.started or self._ended or not isinstance(error, StoreError):
             raise error
         logger.error("session_mw: the session store failed: %s", error, exc_info=error)
         self._ended = True
@@ -145,7 +145,7 @@ class _Socket:
         """A guard refused the app: deny the connection with *answer*, or close what is open or cannot be answered."""
         if self._ended:
             return
-        if self._may_deny and not self._started:
+        if self._may_deny and not self.started:
             for message in answer.messages(self._scope):
                 await self.send(message)
         else:
@@ -160,7 +160,7 @@ class _Socket:
         """Look after the session while the socket is open."""
         while not self._ended:
             await anyio.sleep(self._layer.config.websocket_check)
-            if not self._started:  # the accept will find out
+            if not self.started:  # the accept will find out
                 continue
             active, self._active = self._active, False
             try:

@@ -125,6 +125,25 @@ def test_a_denial_carries_the_cookie(kind: str) -> None:
     hastily(main)
 
 
+def test_an_app_that_answers_nothing_ends_what_it_ended_and_writes_nothing() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await HTTP(scope, receive, send)
+            return
+        scope["session"]["n"] = 7
+        scope["session"].logout()
+
+    async def main() -> None:
+        client = Client(SessionMiddleware(app, store=MemoryStore()))
+        await client.request("/login")
+        async with Socket(client) as socket:
+            await socket.leave()
+        assert (await client.request("/me")).text == "(None, False)"
+        assert (await client.request("/")).text == "None"
+
+    hastily(main)
+
+
 @pytest.mark.parametrize("kind", ["cookie", "store"])
 def test_an_untouched_handshake_is_left_alone(kind: str) -> None:
     async def main() -> None:

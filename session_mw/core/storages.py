@@ -222,6 +222,6 @@ def _storage_name(name: str) -> str:
 def _namespace(value: Any) -> Any:
     if isinstance(value, dict):
         return SimpleNamespace(**{key: _namespace(item) for key, item in value.items()})
-    if isinstance(value, list):
-        return [_namespace(item) for item in value]
+    if isinstance(value, list | tuple):
+        return type(value)(map(_namespace, value))
     return value

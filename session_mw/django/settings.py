@@ -66,6 +66,11 @@ def configuration() -> tuple[SessionConfig, frozenset[str]]:
         raise ConfigurationError(
             "owner_key: under Django the login is django.contrib.auth's; take it out of SESSION_MW"
         )
+    if "partitioned" in config.named:
+        raise ConfigurationError(
+            "partitioned: under Django its own middleware sets the cookie, and has no such attribute; take it out of "
+            "SESSION_MW"
+        )
     whole = config.replace(
         store=_store(config), save_path=None, migrate_from=None, owner_key=SESSION_KEY, **_times(config), **_cookie()
     )

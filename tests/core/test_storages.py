@@ -108,7 +108,7 @@ def test_results(kind: str) -> None:
     app = App(kind)
     with app.request() as s:
         assert s.get_result() == s.to_dict() == s.to_dict("missing") == {}
-        s.update(a=1, profile={"name": "Ann", "tags": ["x", {"y": 2}]})
+        s.update(a=1, profile={"name": "Ann", "tags": ["x", {"y": 2}, ({"z": 3},)]})
         s.set_to("b", 2, "other")
         s.login(user_id="ann")
         assert s.get_result() == {"global": dict(s), "other": {"b": 2}}
@@ -119,7 +119,9 @@ def test_results(kind: str) -> None:
         assert s.to_dict() == dict(s)
         assert s.to_dict("a") == {"a": 1}
         assert s.to_dict("profile") == s["profile"]
-        assert s.to_object("profile") == SimpleNamespace(name="Ann", tags=["x", SimpleNamespace(y=2)])
+        assert s.to_object("profile") == SimpleNamespace(
+            name="Ann", tags=["x", SimpleNamespace(y=2), (SimpleNamespace(z=3),)]
+        )
         assert s.to_object("missing") == SimpleNamespace()
         assert s.to_object().a == 1
         s.set_storage("third")["c"] = 3

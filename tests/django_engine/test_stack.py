@@ -398,6 +398,7 @@ def test_a_layer_serves_until_one_of_the_settings_it_was_built_from_changes(monk
         ({"secret_key": "k" * 20 + "0123456789abcdefghij"}, "kept in a store"),
         ({"store": "memory:", "cookie_name": "x"}, r"cookie_name \(Django: SESSION_COOKIE_NAME\)"),
         ({"store": "memory:", "owner_key": "x"}, "owner_key"),
+        ({"store": "memory:", "partitioned": True}, "partitioned"),
         ({"store": "memory:", "nonsense": 1}, "unknown setting"),
         ({"store": "memory:", "legacy": [DjangoCookie("x", until=date(2099, 1, 1))]}, "legacy: under Django"),
         ("memory:", "must be a mapping"),

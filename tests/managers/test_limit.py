@@ -142,3 +142,8 @@ def test_of_two_at_once_one_stays(limit: str) -> None:
 def test_settings_that_cannot_be(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         SessionConfig(**settings)
+
+
+def test_what_a_limit_does_without_a_limit_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="max_sessions_per_user= does: add it"):
+        App(on_session_limit="refuse")
