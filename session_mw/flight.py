@@ -33,27 +33,31 @@ _SETTLED = (
 class Flight:
     """One commit of *session*, begun on the state it has."""
 
-    __slots__ = ("_before", "_copied", "_flown", "_landed", "_session", "_was_awake")
+    __slots__ = ("_before", "_copied", "_flown", "_landed", "_session", "_was_awake", "begun")
 
     def __init__(self, session: Any) -> None:
         self._session: Any = session
         self._flown: State = session._state
         self._before: State | None = None  # as it was when somebody touched the session
         self._landed: Any = None
+        self.begun = False  # an app may drop the awaitable that it got
         self._was_awake = session.__class__ is session._awake
         self._flown.flight = self
         session.__class__ = session._dormant
 
     async def fly(self, work: Awaitable[T]) -> T:
         """Wait for *work*, and land, whatever comes of it."""
+        self.begun = True
         try:
             return await work
         finally:
             self._land()
 
     async def landed(self) -> None:
-        """Wait until this commit is no longer under way."""
-        if self._session is not None:
+        """Wait until this commit is no longer under way; one that nobody waits for is none."""
+        if not self.begun:
+            self._land()
+        elif self._session is not None:
             if self._landed is None:
                 self._landed = event()
             await self._landed.wait()
@@ -72,6 +76,8 @@ class Flight:
 
     def _land(self) -> None:
         session, flown = self._session, self._flown
+        if session is None:
+            return
         state: State = session._state
         if self._was_awake:
             session.__class__ = session._awake

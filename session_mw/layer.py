@@ -137,6 +137,7 @@ class SessionLayer(Opening):
         self._note_parting(session, state)
         answer = self._carry_out(session, self._plan(session, state, state.phase == OPEN))
         if not isinstance(answer, Verdict):
+            state.flight.begun = True  # at the next turn of the loop
             await outlasting(answer)
         await self.events.atell(session._touch())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -235,6 +236,26 @@ async def test_a_request_ends_after_the_commit_under_way() -> None:
 
     await shop.request(app)
     assert (await shop.seen())["data"]["n"] == 2
+
+
+@pytest.mark.anyio
+async def test_a_response_that_nobody_waits_for_holds_nobody_up() -> None:
+    shop = Shop()
+    await shop.request(begin)
+    dropped: list[Any] = []
+
+    async def app(session: Any, send: Any) -> bool:
+        session["a"] = 1
+        session.logout()
+        dropped.append(send(start()))
+        return True
+
+    await shop.request(app)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # never awaited, as Python says rightly
+        dropped.clear()
+    found = await shop.seen()
+    assert (found["online"], found["data"]) == (False, {"n": 1, "list": [1], "k": "v"})
 
 
 @pytest.mark.anyio
