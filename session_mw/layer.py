@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .core.operations import Flow
 from .core.record import Record
@@ -137,7 +137,7 @@ class SessionLayer(Opening):
         self._note_parting(session, state)
         answer = self._carry_out(session, self._plan(session, state, state.phase == OPEN))
         if not isinstance(answer, Verdict):
-            state.flight.begun = True  # at the next turn of the loop
+            cast("Flight", state.flight).begun = True  # at the next turn of the loop
             await outlasting(answer)
         await self.events.atell(session._touch())
 
