@@ -14,7 +14,7 @@ from .managers import Manager
 from .managers.cookie import CookieManager
 from .managers.revocable import RevocableCookieManager
 from .managers.store import StoreManager
-from .stores.faces import belonging, built, is_awaited, loop_faces, store_of
+from .stores.faces import belonging, built, is_awaited, loop_faces, name_of, store_of
 
 __all__ = ["Home", "build_manager", "home_in"]
 
@@ -40,7 +40,7 @@ def home_in(place: Any, config: SessionConfig, *, on_loop: bool) -> Home:
         return Home(manager, None, None)
     if is_awaited(store):
         if not on_loop:
-            raise ConfigurationError(f"{type(store).__name__} has to be awaited; a WSGI app needs a synchronous one")
+            raise ConfigurationError(f"{name_of(store)} has to be awaited; a WSGI app needs a synchronous one")
         return Home(manager, None, store)
     return Home(manager, *loop_faces(store)) if on_loop else Home(manager, store, None)
 

@@ -279,7 +279,10 @@ class Opening:
 def _request(session: Session) -> Any:
     """What an unopened *session* is read of. Raises ``SessionClosedError`` once that is over."""
     if session._source is None:
-        raise SessionClosedError("the request is over, and nobody has looked at its session while it lasted")
+        raise SessionClosedError(
+            "the request is over, and nobody has looked at its session while it lasted: look at it earlier, or keep "
+            "its session_id then, and go on with SessionService"
+        )
     return session._source
 
 

@@ -201,9 +201,10 @@ class CookieSpec:
                 if self.chunked
                 else f"{len(self._head)} for the name + {len(value)} for the value"
             )
+            more = f"raise cookie_max_bytes (at most {_MOST}), " if self.max_bytes < _MOST else ""
             raise SessionTooLargeError(
                 f"the session needs {size} bytes as a cookie ({arithmetic}), cookie_max_bytes is {self.max_bytes}: "
-                f"keep less in it, raise cookie_max_bytes (at most {_MOST}), or keep sessions in a store",
+                f"keep less in it, {more}or keep sessions in a store",
                 size=size,
                 limit=self.max_bytes,
             )

@@ -251,6 +251,7 @@ def current_session() -> Session:
     if session is None:
         raise SessionStateError(
             "no session here: current_session() works while a request is handled, in an app with the line\n"
-            f"{WRAPPED_BY}"
+            f"{WRAPPED_BY}\n"
+            "a thread or executor of yours runs outside of it: contextvars.copy_context().run(…), or pass the session"
         )
     return session

@@ -281,7 +281,10 @@ def _inherited(kind: type) -> _Write:
             return _MARKUP
     if dataclasses.is_dataclass(kind):
         return _dataclass
-    raise Refused(f"a value of type {kind.__name__} cannot be stored")
+    raise Refused(
+        f"a value of type {kind.__name__} cannot be stored; keep plain values (text, numbers, dates, lists, dicts), or "
+        "a dataclass, which session.typed() gives back"
+    )
 
 
 def _scalar(write: Callable[[Any], Any]) -> _Write:

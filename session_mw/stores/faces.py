@@ -29,6 +29,7 @@ __all__ = [
     "built",
     "is_awaited",
     "loop_faces",
+    "name_of",
     "on_threads",
     "require_async",
     "require_sync",
@@ -75,12 +76,13 @@ def belonging(store: Any, table_index: str) -> Any:
         try:
             finalize(store, _applications.pop, key, None).atexit = False
         except TypeError as error:
-            raise ConfigurationError(f"{_name(store)} lacks __weakref__; add it to __slots__") from error
+            raise ConfigurationError(f"{name_of(store)} lacks __weakref__; add it to __slots__") from error
     owner = _applications.setdefault(key, table_index)
     if owner != table_index:
         raise ConfigurationError(
-            f"this {_name(store)} keeps the sessions of table_index={owner!r}, and would mix those of {table_index!r} "
-            "with them: give each application a store of its own (another table, directory or prefix), or a URL"
+            f"this {name_of(store)} keeps the sessions of table_index={owner!r}, and would mix those of "
+            f"{table_index!r} with them: give each application a store of its own "
+            "(another table, directory or prefix), or a URL"
         )
     return store
 
@@ -90,14 +92,14 @@ def is_awaited(store: Any) -> bool:
     from inspect import iscoroutinefunction
 
     if isinstance(store, type) or not isinstance(store, Store):  # both protocols have the same names
-        raise ConfigurationError(f"{_name(store)} is not a store: {_lack(store)}")
+        raise ConfigurationError(f"{name_of(store)} is not a store: {_lack(store)}")
     return iscoroutinefunction(store.load)
 
 
 def require_sync(store: Any) -> Store:
     """*store*, when it answers as it is called; else ConfigurationError."""
     if is_awaited(store):
-        raise ConfigurationError(f"{_name(store)} must be awaited: it serves ASGI apps and AsyncSessionService only")
+        raise ConfigurationError(f"{name_of(store)} must be awaited: it serves ASGI apps and AsyncSessionService only")
     answer: Store = store
     return answer
 
@@ -105,7 +107,7 @@ def require_sync(store: Any) -> Store:
 def require_async(store: Any) -> AsyncStore:
     """*store*, when it is awaited; else ConfigurationError."""
     if not is_awaited(store):
-        raise ConfigurationError(f"{_name(store)} is not awaited: pass its aio() face")
+        raise ConfigurationError(f"{name_of(store)} is not awaited: pass its aio() face")
     answer: AsyncStore = store
     return answer
 
@@ -133,7 +135,10 @@ class _Declining:
         raise StoreBusyError("this store is only called on a thread")
 
 
-def _name(store: Any) -> str:
+def name_of(store: Any) -> str:
+    """What an error calls *store*: its class, and of an awaited face the class it belongs to."""
+    if isinstance(store, Awaited):
+        return f"{name_of(store._store)}.aio()"
     return (store if isinstance(store, type) else type(store)).__name__
 
 

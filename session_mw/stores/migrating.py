@@ -44,7 +44,7 @@ from ..core.operations import (
 )
 from ..core.record import Record
 from ..errors import ConfigurationError, StoreConflictError
-from .faces import is_awaited, loop_faces
+from .faces import is_awaited, loop_faces, name_of
 
 __all__ = ["AsyncMigratingStore", "MigratingStore", "migrating"]
 
@@ -87,7 +87,7 @@ class MigratingStore(_Both):
     def __init__(self, new: Any, old: Any) -> None:
         for store in (new, old):
             if is_awaited(store):
-                raise ConfigurationError(f"{type(store).__name__} has to be awaited: use AsyncMigratingStore")
+                raise ConfigurationError(f"{name_of(store)} has to be awaited: use AsyncMigratingStore")
         super().__init__(new, old)
 
     def aio(self) -> AsyncMigratingStore:

@@ -122,14 +122,13 @@ class Pool:
 
     def acquire(self) -> Connection:
         """This thread's connection, locked: the caller releases ``.lock``."""
-        try:
-            connection: Connection = self._local.lease.connection
-        except AttributeError:
-            return self._open()
-        connection.lock.acquire()
-        if connection.open:
-            return connection
-        connection.lock.release()
+        lease: _Lease | None = getattr(self._local, "lease", None)
+        if lease is not None:
+            connection = lease.connection
+            connection.lock.acquire()
+            if connection.open:
+                return connection
+            connection.lock.release()
         return self._open()
 
     def close(self) -> None:

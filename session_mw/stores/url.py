@@ -71,10 +71,16 @@ def store_from_url(url: str, *, save_path: str | None = None, table_index: str =
         module = import_module(f".{SCHEMES[parts.scheme]}", __package__)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"a {parts.scheme}: URL needs the package {error.name}; install the extra of session_mw that brings it"
+            f"a {parts.scheme}: URL needs the package {error.name}: pip install 'session_mw[{_extra(parts.scheme)}]'"
         ) from error
     store: AnyStore = module.from_url(parts)
     return store
+
+
+def _extra(scheme: str) -> str:
+    """The extra of this package that brings what *scheme* needs."""
+    module = SCHEMES[scheme]
+    return scheme.partition("+")[0].replace("mariadb", "mysql") if module == "sql" else module
 
 
 def read_url(url: str) -> StoreURL:

@@ -393,7 +393,7 @@ class HashableList(list):  # type: ignore[type-arg]
         (Colour.RED, "", "type Colour cannot be stored; store its .value"),
         ([bytearray(b"x")], "[0]", "type bytearray cannot be stored; store bytes(value)"),
         ({"m": memoryview(b"x")}, "['m']", "memoryview"),
-        (object(), "", "type object"),
+        (object(), "", "type object cannot be stored; keep plain values"),
         (Item, "", "type type"),
         (1j, "", "type complex"),
         (msgspec.Raw(b'{"$set":1}'), "", "type Raw"),

@@ -415,6 +415,7 @@ def test_too_large_in_chunks_shows_the_arithmetic() -> None:
         BIG.write("v" * 7541)
     assert (caught.value.size, caught.value.limit) == (7601, 7600)
     assert "7601 bytes as a cookie (7541 for the value + 2 cookies of 30 for name and chunk mark)" in str(caught.value)
+    assert str(caught.value).endswith("cookie_max_bytes is 7600: keep less in it, or keep sessions in a store")
     assert len(BIG.write("v" * 7540)) == 3
 
 

@@ -402,7 +402,7 @@ def test_a_layer_serves_until_one_of_the_settings_it_was_built_from_changes(monk
         ({"store": "memory:", "nonsense": 1}, "unknown setting"),
         ({"store": "memory:", "legacy": [DjangoCookie("x", until=date(2099, 1, 1))]}, "legacy: under Django"),
         ("memory:", "must be a mapping"),
-        ({"store": Awaited(MemoryStore(), MemoryStore())}, "has to be awaited"),
+        ({"store": Awaited(MemoryStore(), MemoryStore())}, r"^MemoryStore\.aio\(\) has to be awaited"),
     ],
 )
 def test_settings_that_cannot_be(ours: Any, text: str) -> None:

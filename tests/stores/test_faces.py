@@ -23,7 +23,7 @@ def test_each_kind_is_accepted_where_it_fits():
 
 
 def test_the_wrong_kind_is_refused():
-    with pytest.raises(ConfigurationError, match="Awaited must be awaited"):
+    with pytest.raises(ConfigurationError, match=r"^MemoryStore\.aio\(\) must be awaited"):
         require_sync(MemoryStore().aio())
     with pytest.raises(ConfigurationError, match=r"MemoryStore is not awaited: pass its aio\(\) face"):
         require_async(MemoryStore())

@@ -354,8 +354,13 @@ def test_statements_a_call(store, call, count):
 
 def test_faults_say_what_to_do(tmp_path):
     missing = SQLiteStore(tmp_path / "no" / "s.db")
-    with pytest.raises(StoreError, match=r"no/s.db: unable to open; create the directory or pass another path"):
+    with pytest.raises(
+        StoreError, match=r"no/s.db: unable to open; create the directory or pass another path"
+    ) as caught:
         missing.load("x")
+    cause = caught.value.__cause__
+    assert isinstance(cause, FileNotFoundError)
+    assert cause.__context__ is None  # a log begins with what is wrong
     with pytest.raises(StoreError, match=r"no regular file, or a symbolic link, .*; pass the path of the file itself"):
         SQLiteStore(tmp_path).initialize()
     (tmp_path / "text").write_text("this is no database, but it is long enough to be looked at" * 9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 
 import pytest
@@ -117,10 +118,26 @@ def test_a_refusal_names_what_is_wrong(url, says):
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_missing_extra_is_told(monkeypatch):
-    monkeypatch.setitem(urls.SCHEMES, "xyzzy", "xyzzy")
-    with pytest.raises(ConfigurationError, match=r"a xyzzy: URL needs the package session_mw\.stores\.xyzzy; install"):
-        store_from_url("xyzzy:")
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("redis://host", "redis", "redis"),
+        ("unix:///run/redis.sock", "redis", "redis"),
+        ("rediss+cluster://host", "redis", "redis"),
+        ("postgresql+asyncpg://host/db", "sqlalchemy", "postgresql"),
+        ("mariadb://host/db", "sqlalchemy", "mysql"),
+    ],
+)
+def test_a_missing_extra_is_told_with_the_line_that_installs_it(monkeypatch, url, package, extra):
+    scheme = url.partition(":")[0]
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"session_mw.stores.{urls.SCHEMES[scheme]}", raising=False)
+    with pytest.raises(ConfigurationError) as caught:
+        store_from_url(url)
+    said = f"a {scheme}: URL needs the package {package}: pip install 'session_mw[{extra}]'"
+    assert str(caught.value).replace("sqlalchemy.ext", "sqlalchemy").replace("redis.asyncio", "redis") == said
 
 
 PASSWORDS = [
