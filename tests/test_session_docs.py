@@ -58,6 +58,11 @@ def test_the_page_lists_every_name_and_no_other() -> None:
     assert listed == NAMES
 
 
+def test_the_page_lists_which_names_are_no_methods() -> None:
+    (listed,) = (block.text.split() for block in blocks(PAGE) if block.mark.startswith("properties:"))
+    assert listed == [name for name in sorted(NAMES) if not callable(getattr(Session, name))]
+
+
 def test_the_page_lists_what_frameworks_add() -> None:
     (djangos,) = (block.text.split() for block in blocks(PAGE) if block.mark.startswith("names in Django:"))
     sentence = PAGE.partition("A framework's own session")[2].partition("Django")[0]
