@@ -212,6 +212,25 @@ def test_its_python_runs(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, f"{ids(page)} (line numbers are the page's):\n{done.stderr}"
 
 
+def test_the_tutorials_files_are_an_app_and_its_tests(tmp_path: Path) -> None:
+    """What the page says to put into which file, for a reader who does just that."""
+    files = {"shop.py": "", "test_shop.py": "from shop import *\n"}
+    for block in blocks((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")):
+        if block.language == "python":
+            files[block.text.partition("\n")[0].removeprefix("# ")] += block.text
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    env = {**os.environ, "SECRET": "a secret of the examples, of 32 bytes or more", "PYTHONPATH": str(ROOT)}
+    said = []
+    for command in (["test_shop.py"], ["-m", "flask", "--app", "shop", "routes"]):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert {"cart.show", "account.sign_in", "devices.end_all", "danger.change_password"} <= set(said[1].split())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_its_commands_exist(page: Path) -> None:
     for words in commands(page.read_text(encoding="utf-8")):
