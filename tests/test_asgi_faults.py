@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from asgi_driver import NAME, SECRET, Client, Reply, Routes, chunk, respond, sta
 
 from session_mw import Session, SessionLogicError, SessionSerializationError, SessionTooLargeError, StoreError
 from session_mw.asgi import SessionMiddleware
+from session_mw.core.record import Record
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import FaultyAsyncStore, FaultyStore
 
@@ -433,6 +435,48 @@ class Yielding(FaultyAsyncStore):
         answer = await super()._make(method, *arguments, **options)
         await anyio.lowlevel.checkpoint()
         return answer
+
+
+class InTwoSteps(Yielding):
+    """One that rotates in two steps; ``created`` is set between them."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.can_rotate = False
+        self.created = asyncio.Event()
+
+    async def create(self, record: Record) -> bool:
+        done = await super().create(record)
+        self.created.set()
+        return done
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_a_login_cancelled_half_way_through_its_commit_is_whole(kind: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != "/half":
+            await APP(scope, receive, send)
+            return
+        scope["session"].login(user_id="ada")
+        await send(start() if kind == "http" else {"type": "websocket.accept"})
+
+    async def nothing(*message: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        kept = MemoryStore()
+        store = InTwoSteps(kept)
+        client = Client(SessionMiddleware(app, store=store))
+        await client.request("/write")
+        store.created.clear()
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.app, client.build("/half", kind=kind), nothing, nothing)
+            await store.created.wait()
+            group.cancel_scope.cancel()
+        stats = kept.stats(int(time.time()))
+        assert (stats.live, stats.users) == (1, 1)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("kind", ["cookie", "store"])
