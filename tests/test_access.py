@@ -887,6 +887,17 @@ def test_a_whole_app_behind_a_mount(kind: str) -> None:
     assert get(f"{path}/x", **mounted).status == 200
 
 
+def test_a_whole_app_is_guarded_from_sockets_too() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+
+    async def main() -> None:
+        async with Socket(Client(SessionMiddleware(ASGIGuard(app), store="memory:"))) as socket:
+            assert (await socket.next())["status"] == 401
+
+    asyncio.run(main())
+
+
 def test_a_guard_leaves_other_scopes_alone() -> None:
     seen: list[str] = []
 

@@ -434,6 +434,38 @@ def test_a_silent_socket_idles_out() -> None:
     hastily(main)
 
 
+def test_a_frame_is_activity_once() -> None:
+    async def main() -> None:
+        clock, store = Clock(), Watched()
+        app = SessionMiddleware(App(), websocket_check=1, store=store, clock=clock, idle_timeout=100, touch_interval=10)
+        client = Client(app)
+        await client.request("/write")
+        async with Socket(client.copy()) as socket:
+            await socket.next()
+            clock.advance(60)
+            await socket.say("read")
+            await looked(store)
+            clock.advance(99)
+            await looked(store)  # nobody has said anything since
+            clock.advance(1)
+            assert await socket.next() == ENDED
+
+    hastily(main)
+
+
+def test_a_socket_that_came_with_a_former_token_is_closed() -> None:
+    async def main() -> None:
+        client = Client(SessionMiddleware(App(lambda s: s.get("n")), websocket_check=1, store=MemoryStore()))
+        await client.request("/login")
+        former = client.copy()
+        await client.request("/logout")
+        async with Socket(former) as socket:
+            assert (await socket.next())["type"] == "websocket.accept"
+            assert await socket.next() == ENDED
+
+    hastily(main)
+
+
 def test_a_client_kept_session_ends_at_its_own_deadline() -> None:
     async def main() -> None:
         clock = Clock()
