@@ -52,6 +52,19 @@ def test_it_is_read_once_before_the_handler_where_there_is_a_token() -> None:
     assert [call.method for call in store.calls] == ["load", "save"]
 
 
+@pytest.mark.parametrize(("ends", "asked"), [(True, ["load", "close"]), (False, ["load", "save"])])
+def test_what_comes_of_another_address_is_done_though_nobody_looks(ends: bool, asked: list[str]) -> None:
+    store = awaited()
+    app = SessionMiddleware(APP, store=store, strict_session_ip=True, on_ip_changed=lambda *_: ends)
+    client = Client(app)
+    client.get("/login")
+    store.forget()
+    away = Client(app, client.cookies, client=("198.51.100.66", 1))
+    away.get("/anon")
+    assert [call.method for call in store.calls] == asked
+    assert (NAME not in away.cookies) is ends
+
+
 @pytest.mark.parametrize("autoload", [False, lambda scope: scope["path"] != "/"], ids=["never", "elsewhere"])
 def test_without_autoload_it_is_loaded_by_hand(autoload: Any) -> None:
     seen: list[Any] = []

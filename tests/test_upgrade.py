@@ -8,7 +8,7 @@ from typing import Any
 
 import flask
 import pytest
-from asgi_driver import NAME, SECRET, Client, Routes, Socket
+from asgi_driver import NAME, SECRET, Client, Routes, Socket, respond
 from flask_site import cookies as flask_cookies
 from harness import AWAY, KEY, App, Browser
 from legacy_cookies import LATE, OLD, flask_cookie, starlette_cookie
@@ -409,6 +409,30 @@ def test_so_does_an_end_that_was_committed_early(home: str) -> None:
     assert "session" not in browser.cookies
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_so_does_an_end_that_is_awaited(early: bool) -> None:
+    async def end(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].logout()
+        if early:
+            await scope["session"].acommit()
+        await respond(send)
+
+    client = Client(asgi.SessionMiddleware(end, **settings_of("awaited", Clock())), visitor().cookies)
+    client.get()
+    assert "session" not in client.cookies
+
+
+@homes
+def test_so_does_taking_out_all_there_is(home: str) -> None:
+    site, browser = app(home, legacy=[StarletteCookie(OLD, until=LATE)]), visitor()
+    with site.request(browser) as session:
+        assert session
+    with site.request(browser) as session:
+        for key in list(session):
+            del session[key]
+    assert browser.cookies == {}
+
+
 @homes
 def test_what_ends_nothing_takes_no_cookie(home: str) -> None:
     site, browser = app(home), visitor()
@@ -681,8 +705,6 @@ def test_where_it_must_be_awaited_it_says_so() -> None:
     assert Client(site, visitor().cookies).get().text == "ok"
 
     async def loads(scope: Any, receive: Any, send: Any) -> None:
-        from asgi_driver import respond
-
         await respond(send, dict(await scope["session"].load()))
 
     site = asgi.SessionMiddleware(loads, **settings_of("awaited", Clock()), autoload=False)

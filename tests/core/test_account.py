@@ -354,6 +354,17 @@ def test_attempts(kind: str) -> None:
         assert s.attempts == 0
 
 
+@both
+def test_nothing_is_written_where_no_attempt_was_counted(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = 1
+    with app.request() as s:
+        assert s.attempt(reset=True) == 0
+        assert not s.modified
+    assert app.sent == []
+
+
 def test_attempts_of_overlapping_requests_add_up() -> None:
     app = App()
     with app.request() as s:

@@ -54,6 +54,16 @@ def test_a_strict_login_from_elsewhere_is_ended(kind: str) -> None:
         assert app.look() == {}  # the record is gone for everybody
 
 
+def test_who_was_refused_may_log_in_in_that_very_request() -> None:
+    app = logged_in("store")
+    with app.request(peer=AWAY) as s:
+        assert not s.online()
+        s.login(user_id="ann")
+        assert s.online()
+    with app.request(peer=AWAY) as s:
+        assert s.online()
+
+
 @both
 @pytest.mark.parametrize(("answer", "online"), [(False, True), (True, False), (None, False), (0, False)])
 def test_the_callback_decides(kind: str, answer: Any, online: bool) -> None:

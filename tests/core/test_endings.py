@@ -68,6 +68,31 @@ def test_the_old_id_points_to_the_new_one_for_a_while(grace: int | None, seconds
         assert app.sent == []
 
 
+def test_who_logs_in_through_a_pointer_gets_a_new_id_all_the_same() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    tab = app.browser.copy()
+    with app.request() as s:
+        new = s.regenerate()
+    with app.request(tab) as s:
+        s.login(user_id="ann")
+        assert s.regenerate() == s.session_id != new
+    with app.request(tab) as s:
+        assert s.user_id == "ann"
+
+
+def test_a_grace_given_first_is_kept() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    tab = app.browser.copy()
+    with app.request() as s:
+        s.regenerate(grace=0)
+        s.expire_after(timedelta(hours=1))
+    assert app.look(tab) == {}
+
+
 @pytest.mark.parametrize("also", [lambda s: s.login(user_id="ann"), lambda s: s.logout(), lambda s: s.login()])
 def test_no_grace_where_a_login_changes(also: Any) -> None:
     app = App()
@@ -305,9 +330,25 @@ def test_destroy_all_closes_until_start(kind: str) -> None:
             with pytest.raises(SessionClosedError, match="destroyed"):
                 write()
         assert s == {}
+        assert s.destroy() is False
+        with pytest.raises(SessionClosedError, match="destroyed"):
+            s["b"] = 1
         s.start()
         s["b"] = 2
     assert app.look() == {"b": 2}
+
+
+def test_what_follows_a_destroy_is_not_kept_where_the_app_fails() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    app.told()
+    with pytest.raises(ZeroDivisionError), app.request() as s:  # noqa: PT012
+        s.destroy()
+        s["b"] = 2
+        raise ZeroDivisionError
+    assert app.told("create", "destroy", "rotate") == ["destroy"]
+    assert app.store.stats(int(app.clock.now)).live == 0
 
 
 def test_destroy_beats_every_concurrent_change() -> None:

@@ -13,7 +13,7 @@ import pytest
 from harness import App, both
 
 from session_mw.core.session import Session
-from session_mw.errors import SessionSerializationError
+from session_mw.errors import SessionClosedError, SessionSerializationError
 
 # -- items ---------------------------------------------------------------------------------------------------------
 
@@ -61,6 +61,22 @@ def test_items_of_other_storages(kind: str) -> None:
         assert s.get_from("global", "a") == 1
         assert not s.modified
     assert app.sent == []
+
+
+@both
+def test_an_item_of_another_storage_comes_too_late_as_any(kind: str) -> None:
+    app = App(kind)
+    with app.request() as s:
+        s["a"] = 1
+    with app.request() as s:
+        assert s["a"]
+        if kind == "cookie":
+            app.respond()
+        else:
+            s.destroy(all_data=True)
+        with pytest.raises(SessionClosedError):
+            s.set_to("b", 1, "other")
+        assert s.get_from("other", "b") is None
 
 
 @both
@@ -339,6 +355,20 @@ def test_update_with_beside_plain_sets(mine: Any, kept: Any) -> None:
     with app.request() as s:
         s["n"] = 1
     assert concurrent(app, mine, plus(40)).get("n") == kept
+
+
+def test_a_set_to_after_update_with_holds_even_where_the_value_is_the_same() -> None:
+    app = App()
+    with app.request() as s:
+        s.set_to("n", 1, "other")
+    with app.request() as s:
+        with s.using_storage("other"):
+            s.update_with("n", lambda n: n + 1)
+        s.set_to("n", 2, "other")
+        with app.request(app.browser.copy()) as theirs:
+            theirs.set_to("n", 10, "other")
+    with app.request() as s:
+        assert s.get_from("other", "n") == 2
 
 
 def test_a_nested_change_after_update_with_survives_a_conflict() -> None:

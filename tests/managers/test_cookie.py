@@ -170,3 +170,16 @@ def test_too_large_says_the_arithmetic_before_anything_is_sent() -> None:
         s["a"] = "x" * 4000
     assert len(chunked.browser.cookies) == 2
     assert chunked.look() == {"a": "x" * 4000}
+
+
+def test_what_follows_a_destroy_is_sealed_under_another_id() -> None:
+    app = App("cookie")
+    with app.request() as s:
+        s["a"] = 1
+    with app.request() as s:
+        before = s.session_id
+        s.destroy()
+        s["b"] = 2
+    with app.request() as s:
+        assert s == {"b": 2}
+        assert s.session_id != before
