@@ -163,6 +163,26 @@ def test_a_store_that_fails_after_the_response_started_is_raised_to_the_server(f
 
 
 @pytest.mark.parametrize("face", FACES)
+def test_a_commit_that_fails_after_the_response_started_is_raised_to_the_server(face: str) -> None:
+    store = faulty(face)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].get("n")
+        await send(start())
+        scope["session"]["late"] = 1
+        await scope["session"].acommit()
+
+    client = Client(SessionMiddleware(APP, store=store))
+    client.get("/write")
+    client.app = SessionMiddleware(app, store=store)
+    store.fail("save", times=None)
+    messages: list[dict[str, Any]] = []
+    with pytest.raises(StoreError):
+        asyncio.run(client.request(messages=messages))
+    assert [message["type"] for message in messages] == ["http.response.start"]
+
+
+@pytest.mark.parametrize("face", FACES)
 def test_a_store_that_is_down_does_not_hide_the_app_s_own_error(face: str, caplog: pytest.LogCaptureFixture) -> None:
     store = faulty(face)
 

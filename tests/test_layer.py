@@ -466,11 +466,14 @@ def test_only_trusted_proxies_vouch_for_https(
 
 
 @pytest.mark.parametrize(("scheme", "secure"), [("https", True), ("wss", True), ("http", False), ("ws", False)])
-def test_secure_auto_follows_the_scheme(scheme: str, secure: bool) -> None:
+def test_secure_auto_follows_the_scheme_and_needs_no_warning(
+    scheme: str, secure: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     app = App(cookie_secure="auto", cookie_name="session")
     with app.request(scheme=scheme) as s:
         s["a"] = 1
     assert ("Secure" in app.sent[0]) is secure
+    assert insecure(caplog) == 0
 
 
 # -- who has to wait, and what is left when nothing can be kept ----------------------------------------------------

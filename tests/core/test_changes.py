@@ -79,7 +79,7 @@ def login(at: int, token: int, **fields: Any) -> Login:
     return msgspec.structs.replace(made, **fields)
 
 
-SEEN, LATER, EARLIER = login(10, 1), login(30, 2), login(20, 3)
+SEEN, LATER, EARLIER, AT_ONCE = login(10, 1), login(30, 2), login(20, 3), login(30, 4)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,7 @@ SEEN, LATER, EARLIER = login(10, 1), login(30, 2), login(20, 3)
     [
         (None, LATER, EARLIER, LATER),  # the later login wins
         (None, EARLIER, LATER, LATER),
+        (None, LATER, AT_ONCE, LATER),  # of two in one second, the one written last
         (SEEN, LATER, SEEN, LATER),  # mine is new
         (SEEN, LATER, None, LATER),  # a login stands on its own proof
         (SEEN, None, SEEN, None),  # a logout

@@ -23,7 +23,9 @@ def drafted(state: State, live: dict[str, Any], base: Any = None, now: int = NOW
 def test_a_draft_goes_on_from_its_base() -> None:
     kept = drafted(opened(record(), NOW), {"a": 2})
     assert (kept.id, kept.digest, kept.version, split(kept.payload)) == (TOKEN.id, b"d", 4, (b'{"a":2}', b""))
-    assert (kept.last_activity, kept.expires_at) == (NOW, NOW + 100)  # nothing due
+    assert (kept.last_activity, kept.expires_at) == (NOW, NOW + 100)
+    soon = drafted(opened(record(), NOW), {"a": 2}, now=NOW + 9)
+    assert (soon.last_activity, soon.expires_at) == (NOW, NOW + 100)  # nothing due
     later = drafted(opened(record(), NOW), {"a": 2}, now=NOW + 10)
     assert (later.last_activity, later.expires_at) == (NOW + 10, NOW + 110)
     last = drafted(opened(record(expires_at=NOW + 480), NOW), {"a": 2}, now=NOW + 450)

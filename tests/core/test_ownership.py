@@ -96,6 +96,11 @@ def test_expired_valid_fresh(kind: str) -> None:
         assert s.online()
         with pytest.raises(ValueError, match="since"):
             s.is_valid(since="yesterday")  # type: ignore[arg-type]
+    app.clock.advance(60)
+    with app.request() as s:
+        assert s.is_expired(60, since="activity")
+        s.login(user_id="ann")
+        assert s.is_valid(60, since="activity")  # a login is activity
 
 
 @both

@@ -67,6 +67,19 @@ def test_names(kind: str) -> None:
         assert s.opened_id == s.session_id == handle
 
 
+@both
+@pytest.mark.parametrize("begin", [lambda s: s.attempt(), lambda s: s.expire_after(dt.timedelta(hours=1))])
+def test_what_is_kept_without_an_item_has_a_handle_as_well(kind: str, begin: Any) -> None:
+    app = App(kind)
+    with app.request() as s:
+        assert s.session_id is None
+        begin(s)
+        handle = s.session_id
+        assert handle is not None
+    with app.request() as s:
+        assert s.session_id == handle
+
+
 def test_the_handle_of_a_session_that_ended_meanwhile_is_none() -> None:
     app = App()
     with app.request() as s:
