@@ -292,6 +292,7 @@ def headers_of(*pairs: tuple[str, str], method: str = "GET") -> dict[str, Any]:
         ([("accept", "text/html, application/problem+json;q=0.5")], True),
         ([("accept", "TEXT/HTML ; level=1; q=1.0")], True),
         ([("accept", "text/html;q=nonsense")], True),
+        ([("accept", "application/json, text/html")], True),  # wanted as much
         ([("accept", "text/html"), ("x-requested-with", "XMLHttpRequest")], False),
         ([("accept", "text/html"), ("sec-fetch-mode", "cors")], False),
         ([("accept", "text/html"), ("sec-fetch-mode", "same-origin")], False),
@@ -390,6 +391,7 @@ def test_the_whole_target_of_a_request() -> None:
     assert target("/sub/a", root_path="/sub") == "/sub/a"
     assert target("/sub", root_path="/sub/") == "/sub"
     assert target("/a", root_path="/sub") == "/sub/a"
+    assert target("/apple", root_path="/app") == "/app/apple"
     assert target("/käse") == "/k%C3%A4se"
 
 
@@ -571,10 +573,13 @@ def test_a_guard_without_middleware_names_the_line_to_add() -> None:
         WSGIClient(WSGIGuard(app), checked=False).get()
 
 
-def test_a_guard_after_the_request_says_so() -> None:
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_a_guard_after_the_request_says_so(looked_at: bool) -> None:
     kept: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        if looked_at:
+            scope["session"].login(user_id="ada")
         await respond(send)
 
         async def later() -> None:

@@ -893,7 +893,8 @@ async def lifespan(app: Any) -> list[str]:
     return sent
 
 
-def test_lifespan_opens_the_store_before_the_app_and_closes_it_after() -> None:
+@pytest.mark.parametrize("ends", ["complete", "failed"])
+def test_lifespan_opens_the_store_before_the_app_and_closes_it_after(ends: str) -> None:
     store = FaultyStore(MemoryStore())
     order: list[str] = []
 
@@ -902,11 +903,11 @@ def test_lifespan_opens_the_store_before_the_app_and_closes_it_after() -> None:
             assert (await receive())["type"] == f"lifespan.{name}"
             order.extend(["app", *(call.method for call in store.calls)])
             store.forget()
-            await send({"type": f"lifespan.{name}.complete"})
+            await send({"type": f"lifespan.{name}.{'complete' if name == 'startup' else ends}"})
         order.extend(call.method for call in store.calls)
 
     wrapped = SessionMiddleware(app, store=store)
-    assert asyncio.run(lifespan(wrapped)) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert asyncio.run(lifespan(wrapped)) == ["lifespan.startup.complete", f"lifespan.shutdown.{ends}"]
     assert order == ["app", "initialize", "app", "teardown"]
 
 

@@ -318,13 +318,19 @@ async def test_on_validate_may_be_awaited(kind: str) -> None:
         assert bool(await step.session.load()) is opens
 
 
-@both
-@pytest.mark.parametrize("settings", [{}, {"strict_session_ip": True}, {"on_validate": lambda r: True}])
-@pytest.mark.parametrize("payload", [b"", b"?{}\n", b"{]\n", b'{"a":1}\n{]', b'{"a":{"$x":1}}\n'])
-def test_a_damaged_record_is_an_empty_session(kind: str, settings: Any, payload: bytes) -> None:
-    if kind == "cookie" or (not settings and b"]" in payload[4:]):
-        return  # a seal that opens is not damaged; a second segment is understood when it is asked for
-    app = App(kind, **settings)
+LOOKS_CLOSER: list[dict[str, Any]] = [{"strict_session_ip": True}, {"on_validate": lambda r: True}]
+DAMAGED = [b"", b"?{}\n", b"{]\n", b'{"a":{"$x":1}}\n']
+
+
+@pytest.mark.parametrize(
+    ("settings", "payload"),
+    [
+        *((settings, payload) for settings in ({}, *LOOKS_CLOSER) for payload in DAMAGED),
+        *((settings, b'{"a":1}\n{]') for settings in LOOKS_CLOSER),  # others read a second segment when it is asked for
+    ],
+)
+def test_a_damaged_record_is_an_empty_session(settings: dict[str, Any], payload: bytes) -> None:
+    app = App(**settings)
     with app.request() as s:
         s["a"] = 1
         s.login(HOME if settings.get("strict_session_ip") else None, user_id="ann")

@@ -302,6 +302,26 @@ def test_late_writes_after_write() -> None:
     assert client.get("/look").text == "{'n': 1, 'late': 1}"
 
 
+def test_an_app_that_fails_after_write_keeps_what_was_set_and_no_queue() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        send = start_response("200 OK", list(TEXT))
+        read(environ[ENVIRON_KEY])
+        send(b"a")
+        environ[ENVIRON_KEY].set("late", 1).put("queued", 2)
+        raise LookupError("of the app")
+
+    heard: list[tuple[str, str]] = []
+    store = MemoryStore()
+    wrapped = SessionMiddleware(beside(app), store=store, on_event=lambda event: heard.append((event.name, event.reason)))
+    client = WSGIClient(wrapped)
+    client.get("/write")
+    with pytest.raises(LookupError, match="of the app"):
+        client.get("/x")
+    assert heard[-1] == ("close", "error")
+    assert client.get("/look").text == "{'n': 1, 'late': 1}"
+    assert heard[-1] == ("close", "")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_the_response_nothing_can_be_written(kind: str) -> None:
     kept: list[Session] = []
