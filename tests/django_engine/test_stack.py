@@ -491,11 +491,17 @@ def test_settings_that_fight_each_other() -> None:
     assert found(SESSION_COOKIE_NAME="__Host-sessionid") == ["session_mw.E001"]
     assert found(SESSION_COOKIE_NAME="__Host-sessionid", SESSION_COOKIE_SECURE=True) == []
     assert found(MIDDLEWARE=["django_engine.test_stack.plain", OURS, DJANGOS]) == []
+    assert found(MIDDLEWARE=["django_engine.test_stack.Extended", DJANGOS]) == []
+    assert found(MIDDLEWARE=["django_engine.test_stack.Extended", OURS, DJANGOS]) == ["session_mw.E005"]
 
 
 def plain(get_response: Any) -> Any:
     """A middleware that is a function."""
     return get_response
+
+
+class Extended(StoreErrorMiddleware):
+    """Ours, as a site may extend it."""
 
 
 class Serializer:
