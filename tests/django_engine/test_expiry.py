@@ -53,6 +53,23 @@ def test_the_server_keeps_to_a_date(face: Face, clock: Clock) -> None:
     assert other.again().load() == {}
 
 
+def test_the_very_second_of_a_date_is_over(face: Face, clock: Clock) -> None:
+    clock.now = int(clock.now)
+    now = datetime.fromtimestamp(clock.now, timezone.get_current_timezone())
+    face.set_expiry(now)
+    face.save()
+    assert record_of(face).expires_at <= clock.now
+    other = Face(face.kind)
+    other.set_expiry(now + timedelta(seconds=300))
+    other.save()
+    clock.advance(299)
+    other.set("foo", "bar")
+    other.save()
+    assert other.again().get("foo") == "bar"
+    clock.advance(1)
+    assert other.again().get("foo") is None
+
+
 def test_a_date_that_is_none_is_left_alone(face: Face) -> None:
     face.set("_session_expiry", "next week")
     face.save()

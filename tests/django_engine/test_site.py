@@ -655,6 +655,18 @@ def test_destroy_acts_at_once_and_may_close() -> None:
     assert SessionStore().exists(key) is False
 
 
+def test_a_session_that_was_closed_is_saved_as_nothing(store: MemoryStore) -> None:
+    client = Client()
+    ask(client, put(a=1))
+
+    def closes(request: Any) -> None:
+        request.session.destroy(all_data=True)
+        request.session.save()
+
+    assert cookie(ask(client, closes))["max-age"] == 0
+    assert store.stats(0).live == 0
+
+
 def test_start_adopts_a_whole_token_and_rotates() -> None:
     client = Client()
     ask(client, put(a=1))
@@ -739,12 +751,20 @@ def test_a_late_write_is_saved_by_hand(store: MemoryStore) -> None:
     def streams(request: Any) -> Any:
         return streams_and(request, late)
 
+    def looks_and_logs_in(request: Any) -> Any:
+        assert request.session["a"] == 1
+        return streams_and(request, lambda session: session.update(_auth_user_id="7"))
+
     response = ask(client, streams)
     assert b"".join(response.streaming_content) == b"x"
     assert data(client) == {"a": 1, "late": 1}
     nobody = ask(Client(), streams)
     with pytest.raises(SessionClosedError):  # no cookie could be sent for it
         list(nobody.streaming_content)
+    login = ask(client, looks_and_logs_in)
+    with pytest.raises(SessionClosedError):  # nor for a login
+        list(login.streaming_content)
+    assert data(client) == {"a": 1, "late": 1}
     ended = ask(client, lambda request: streams_and(request, lambda session: session.destroy_others()))
     with pytest.raises(SessionLogicError):
         list(ended.streaming_content)

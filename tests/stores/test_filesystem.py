@@ -17,6 +17,7 @@ import tempfile
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from operator import methodcaller
 from pathlib import Path
 
@@ -822,6 +823,20 @@ def test_a_lock_ends_with_its_call_whoever_has_a_copy(root, store):
         copy = os.dup(work.lock("records", file_of(root, record.id).name))
     assert store.touch(record.id, NOW + 1, NOW + 9000)
     os.close(copy)
+
+
+def test_rotations_lock_in_one_order(store, monkeypatch):
+    """Or of two, each could wait for what the other has."""
+    lock, locked = Work.lock, []
+    monkeypatch.setattr(Work, "lock", lambda work, *what, **how: (locked.append(what), lock(work, *what, **how))[1])
+    records = [new_record() for _ in range(9)]
+    store.create(records[0])
+    for old, new in pairwise(records):
+        locked.clear()
+        assert store.rotate(new, old.id, 1, until=NOW + 60) is Outcome.SAVED
+        (kind, _), *shards = locked
+        assert kind == "users"
+        assert shards == sorted({("records", name_of(old.id)[:2]), ("records", name_of(new.id)[:2])})
 
 
 def test_listing_waits_for_what_moves_a_users_sessions(root, store):

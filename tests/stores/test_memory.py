@@ -72,6 +72,22 @@ def test_closed_records_are_bounded_oldest_out_first():
     assert there(store, ended) == [False, True, True]
 
 
+@pytest.mark.parametrize("how", ["close", "rotate"])
+def test_what_ends_is_there_at_every_moment(how):
+    """Reading takes no lock: who finds neither would take a session that was rotated for an unknown one."""
+    found = []
+
+    class Watched(MemoryStore):
+        def _remove(self, record):
+            super()._remove(record)
+            found.append(self.load(record.id))
+
+    store = Watched()
+    (record,) = fill(store, 1)
+    store.close(record.id, 1, until=99) if how == "close" else store.rotate(new_record(), record.id, 1, until=99)
+    assert [each.closed for each in found] == [True]
+
+
 def test_a_refused_create_evicts_nobody():
     store = MemoryStore(1, clock=Clock(0))
     (record,) = fill(store, 1)

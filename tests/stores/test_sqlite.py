@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from concurrent.futures import Future
+from itertools import pairwise
 from operator import methodcaller
 from pathlib import Path
 from types import SimpleNamespace
@@ -634,6 +635,16 @@ def test_inline_writes_are_checkpointed_by_a_thread(path, store, monkeypatch):
     inline.create(new_record(payload=b"x" * 4000))
     inline._checkpoint.join()
     assert path.stat().st_size > before + 40_000
+
+
+def test_rotations_alone_are_checkpointed_too(path, store, monkeypatch):
+    monkeypatch.setattr(sqlite, "CHECKPOINT_EVERY", 10)
+    inline, records = store.inline(), [new_record() for _ in range(11)]
+    store.create(records[0])
+    for old, new in pairwise(records):
+        assert inline._checkpoint is None
+        assert inline.rotate(new, old.id, 1, until=NOW) is Outcome.SAVED
+    inline._checkpoint.join()
 
 
 def test_a_checkpoint_that_fails_is_left_to_the_next(store, monkeypatch):
