@@ -9,6 +9,7 @@ import threading
 from contextlib import closing
 
 import pytest
+from conftest import in_ci
 
 from bench import floors, growth, ours, peers
 from bench.__main__ import main
@@ -20,7 +21,6 @@ from bench.report import as_json, missed, table
 from bench.scenarios import SCENARIOS, SESSION, forged, routes
 from bench.sqlite_lock import LockWatch
 from bench.subjects import Subject, wsgi_app
-from conftest import in_ci
 from session_mw.stores.url import store_from_url
 
 SMALLEST = {"rounds": 2, "batch_ms": 1, "limit": 60}

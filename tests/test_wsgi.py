@@ -24,6 +24,7 @@ from session_mw import (
     StoreError,
     current_session,
 )
+from session_mw.core.event import Event
 from session_mw.stores.memory import MemoryStore
 from session_mw.testing import FaultyStore
 from session_mw.wsgi import ENVIRON_KEY, SessionMiddleware
@@ -310,16 +311,14 @@ def test_an_app_that_fails_after_write_keeps_what_was_set_and_no_queue() -> None
         environ[ENVIRON_KEY].set("late", 1).put("queued", 2)
         raise LookupError("of the app")
 
-    heard: list[tuple[str, str]] = []
-    store = MemoryStore()
-    wrapped = SessionMiddleware(beside(app), store=store, on_event=lambda event: heard.append((event.name, event.reason)))
-    client = WSGIClient(wrapped)
+    heard: list[Event] = []
+    client = WSGIClient(SessionMiddleware(beside(app), store=MemoryStore(), on_event=heard.append))
     client.get("/write")
     with pytest.raises(LookupError, match="of the app"):
         client.get("/x")
-    assert heard[-1] == ("close", "error")
+    assert (heard[-1].name, heard[-1].reason) == ("close", "error")
     assert client.get("/look").text == "{'n': 1, 'late': 1}"
-    assert heard[-1] == ("close", "")
+    assert (heard[-1].name, heard[-1].reason) == ("close", "")
 
 
 @pytest.mark.parametrize("kind", KINDS)
