@@ -150,6 +150,19 @@ def test_a_pending_rotation_waits_for_the_response(kind: str) -> None:
         assert app.look(thief) == {}
 
 
+def test_what_follows_a_destroy_is_not_written_under_the_old_token() -> None:
+    app = App()
+    with app.request() as s:
+        s["a"] = 1
+    tab = app.browser.copy()
+    with app.request() as s:
+        s.destroy()
+        s["b"] = 2
+        s.commit()
+        assert "b" not in app.look(tab)
+    assert (app.look(tab), app.look()) == ({}, {"b": 2})
+
+
 @both
 def test_a_login_is_not_written_under_the_old_token(kind: str) -> None:
     app = App(kind)

@@ -761,6 +761,9 @@ def test_a_late_write_is_saved_by_hand(store: MemoryStore) -> None:
     nobody = ask(Client(), streams)
     with pytest.raises(SessionClosedError):  # no cookie could be sent for it
         list(nobody.streaming_content)
+    empty = ask(Client(), lambda request: streams_and(request, lambda session: session.save()))
+    assert list(empty.streaming_content) == [b"x"]
+    assert store.stats(0).live == 1  # nor for one with nothing in it
     login = ask(client, looks_and_logs_in)
     with pytest.raises(SessionClosedError):  # nor for a login
         list(login.streaming_content)
