@@ -81,7 +81,7 @@ class _Layer(SessionLayer):
 
     def _set_cookies(self, source: Any, verdict: Verdict, header: str | None = None) -> list[str]:
         if verdict.action is Action.SET and verdict.max_age is None:  # else it has a life of its own: expire_after()
-            verdict = Verdict(Action.SET, verdict.value, self._max_age)
+            verdict = type(verdict)(Action.SET, verdict.value, self._max_age)  # a logout stays one: legacy cookies go
         return self.exchange.set_cookies(source, verdict, header)
 
 

@@ -768,3 +768,22 @@ def test_flask(home: str) -> None:
     assert [line.partition("=")[0] for line in flask_cookies(browser.get("/leave"))] == ["sid", "session"]
     assert browser.get_cookie("session") is None
     assert browser.get("/").json == {}
+
+
+@pytest.mark.parametrize("kept", [{"secret_key": SECRET}, {"store": "memory:"}], ids=["cookie", "store"])
+@pytest.mark.parametrize("path", ["/logout", "/pop"])
+def test_starlette_lets_the_old_cookie_go_at_a_logout_that_leaves_data_behind(kept: dict[str, Any], path: str) -> None:
+    async def site(scope: Any, receive: Any, send: Any) -> None:
+        session = await scope["session"].load()
+        if scope["path"] == "/logout":
+            session.logout()
+        elif scope["path"] == "/pop":
+            session.pop("user_id")
+        await respond(send)
+
+    settings: dict[str, Any] = {"session_cookie": "sid", "legacy": READERS, "owner_key": "user_id", "clock": Clock()}
+    browser = Client(SessionMiddleware(site, **settings, **kept), visitor().cookies)
+    browser.get("/")
+    assert set(browser.cookies) == {"session", "sid"}
+    browser.get(path)
+    assert set(browser.cookies) == {"sid"}
