@@ -20,9 +20,13 @@ HEADERS = json.loads((TESTS / "corpus" / "cookie_headers.json").read_text("utf-8
 
 def environment(kind: str, tmp_path: Path) -> dict[str, str]:
     """What ``http_site`` is told."""
-    home = {"secret_key": SECRET} if kind == "cookie" else {"store": f"sqlite:///{tmp_path / 'sessions.db'}"}
+    homes = {
+        "cookie": {"secret_key": SECRET},
+        "store": {"store": f"sqlite:///{tmp_path / 'sessions.db'}"},
+        "memory": {"store": "memory:"},
+    }
     paths = f"{TESTS}:{TESTS.parent}"
-    return {"MARKS": str(tmp_path), "PYTHONPATH": paths, **home}
+    return {"MARKS": str(tmp_path), "PYTHONPATH": paths, **homes[kind]}
 
 
 class Browser:

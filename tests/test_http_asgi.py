@@ -32,6 +32,10 @@ def test_a_site(
     assert "Traceback" not in running.output()
 
 
+def test_overlapping_requests_in_memory(server: StartServer, tmp_path: Path) -> None:
+    overlapping(server(SERVERS["uvicorn"], env=environment("memory", tmp_path)).url, tmp_path)
+
+
 def test_a_proxy_on_a_unix_socket(server: StartServer, tmp_path: Path) -> None:
     socket = tmp_path / "socket"
     command = ["-m", "hypercorn", "http_site:asgi_app", "--bind", "127.0.0.1:{port}", "--bind", f"unix:{socket}"]

@@ -5,6 +5,7 @@ What differs from the published file, and why:
 * ``profile="DEVELOPMENT"`` wherever the secret is the seven bytes ``example``: weak keys are refused in production
 * cookie attributes are compared without regard to case (RFC 6265 §5.2), and a Domain without its leading dot, which
   browsers ignore (§5.2.3)
+* ``pop("missing", None)`` has looked at the session, so ``accessed`` says so, and the response varies
 * Starlette's ``Session({...})`` stands alone; ours belongs to a request, so the last test makes one
 """
 
@@ -49,12 +50,13 @@ def no_session_access(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
-def site(**settings: Any) -> Starlette:
+def site(*more: Route, **settings: Any) -> Starlette:
     routes = [
         Route("/view_session", endpoint=view_session),
         Route("/update_session", endpoint=update_session, methods=["POST"]),
         Route("/clear_session", endpoint=clear_session, methods=["POST"]),
         Route("/no_session", endpoint=no_session_access),
+        *more,
     ]
     return Starlette(routes=routes, middleware=[Middleware(SessionMiddleware, **{**EXAMPLE, **settings})])
 
@@ -145,6 +147,38 @@ def test_vary_cookie_on_access() -> None:
     assert "cookie" in client.post("/update_session", json={"some": "data"}).headers.get("vary", "").lower()
     assert "cookie" in client.get("/view_session").headers.get("vary", "").lower()
     assert "cookie" not in client.get("/no_session").headers.get("vary", "").lower()
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_partitioned_session(partitioned: bool) -> None:
+    app = site(https_only=True, same_site="none", partitioned=partitioned)
+    response = client_of(app, "https://testserver").post("/update_session", json={"some": "data"})
+    assert ("partitioned" in response.headers["set-cookie"].lower().split("; ")) is partitioned
+
+
+async def change_session(request: Request) -> JSONResponse:
+    session = request.session
+    if request.path_params["how"] == "pop":
+        session.pop("a")
+    elif request.path_params["how"] == "popitem":
+        session.popitem()
+    else:
+        session |= await request.json()
+    return JSONResponse({"session": session})
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [("pop", {"b": "2"}), ("popitem", {"a": "1"}), ("ior", {"a": "1", "b": "2", "c": "3"})],
+)
+def test_session_persists_mutations(how: str, expected: dict[str, str]) -> None:
+    client = client_of(site(Route("/{how}", change_session, methods=["POST"])))
+    client.post("/update_session", json={"a": "1", "b": "2"})
+    response = client.post(f"/{how}", json={"c": "3"})
+    assert response.json() == {"session": expected}
+    assert "set-cookie" in response.headers
+    assert "cookie" in response.headers["vary"].lower()
+    assert client.get("/view_session").json() == {"session": expected}
 
 
 @pytest.fixture
