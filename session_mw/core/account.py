@@ -345,7 +345,6 @@ class Account(Storages):
         """
         if self._state is not None:
             raise SessionStateError("on_ip_changed() comes too late: the session is loaded and the verdict taken")
-        layer: Any = self._layer
-        layer.check_callback(callback)
+        self._layer.check_callback(callback)
         self._prepare().ip_callback = callback
         return self
